@@ -1,0 +1,50 @@
+"""The command line. Commands parse, call one function of the library and print; importing this imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import stp_bench
+from stp_bench.cli import anonymize, data, doctor, methods, run
+from stp_bench.cli._errors import PROGRAM, Group
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=Group,
+    help="Measure how well videos can be anonymized while their actions stay recognizable.",
+    epilog="Example: stp-bench evaluate --method stprivacy --protocol unseen",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {stp_bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
+RUN, DATA, HELP = "The main job", "Data and methods", "This machine"
+app.command(rich_help_panel=RUN, epilog=run.EVALUATE_EXAMPLE)(run.evaluate)
+app.command(rich_help_panel=RUN, epilog=run.TRAIN_EXAMPLE)(run.train)
+app.command(rich_help_panel=RUN, epilog=anonymize.EXAMPLE)(anonymize.anonymize)
+app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.command(rich_help_panel=DATA, epilog=methods.EXAMPLE)(methods.methods)
+app.command(rich_help_panel=HELP, epilog="Example: stp-bench doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """The console entry point."""
+    app()

@@ -1,0 +1,110 @@
+"""What a failed command says: one line ``error: WHAT, WHY; HOW TO MEND IT`` on standard error, and its exit code.
+
+0 done, 1 the work failed, 2 the request was wrong, 130 stopped with Ctrl-C. ``--debug`` shows the traceback as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from stp_bench.errors import BenchError, UserError, WorkError, unknown_name
+from stp_bench.files import unwritable
+
+PROGRAM = "stp-bench"
+INTERRUPTED = 130
+
+# The parser's own error class, under whichever name this version of Typer keeps it.
+(UsageError,) = typer.BadParameter.__bases__
+
+
+class Group(TyperGroup):
+    """A command group whose every failure, from a mistyped option to a full disk, ends in one line and a code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **named: Any) -> Any:
+        named = {"prog_name": PROGRAM, **{k: v for k, v in named.items() if v is not None}}
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **named)
+        given = args[0] if args else named.get("args")
+        words = sys.argv[1:] if given is None else list(given)
+        return sys.exit(guarded(lambda: super(Group, self).main(*args, standalone_mode=False, **named), words))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise unknown_name("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+def guarded(command: Callable[[], Any], words: list[str]) -> int:
+    """Run a command (given as ``words``) and return its exit code; a failure is printed, never raised."""
+    try:
+        code = command()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to tell, and the flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return 2  # its help text is already printed
+        return _report(_usage_error(error), words)
+    except BenchError as error:
+        return _report(error, words)
+    except Exception as error:
+        return _report(_unexpected(error), words)
+    if code == INTERRUPTED:
+        print("stopped: what was finished is kept, the same command takes the work up again", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: BenchError, words: list[str]) -> int:
+    if "--debug" in words:
+        traceback.print_exc()
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _usage_error(error: Any) -> UserError:
+    """A mistake that the parser found, in our words."""
+    context = error.ctx
+    see = f"see {context.command_path} --help" if context else f"see {PROGRAM} --help"
+    name = getattr(error, "option_name", None)
+    if name and type(error).__name__ == "NoSuchOption":
+        return unknown_name("option", name, {o for p in context.command.params for o in p.opts if o.startswith("--")})
+    message = error.format_message().rstrip(".")
+    what, _, why = message.partition(": ")
+    what = what[0].lower() + what[1:]
+    return UserError(
+        what, why or "the command cannot do without it" if "issing" in what else why or "it does not fit", see
+    )
+
+
+def _unexpected(error: Exception) -> BenchError:
+    """What nobody foresaw: the system's refusals are named as such, the rest is a defect of ours."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return unwritable(Path(error.filename or "a file"), error)
+    if isinstance(error, OSError) and error.errno is not None:
+        what = f"cannot use {error.filename}" if error.filename else "the system refused an operation"
+        return WorkError(what, (error.strerror or str(error)).lower(), "mend that and run the same command again")
+    # torch's own class is known by name only: importing torch to report an error would take seconds.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return WorkError(
+            "out of memory",
+            str(error).splitlines()[0] if str(error) else "the machine has no more",
+            "use a smaller --preset or --set run.batch, or close other programs",
+        )
+    first = (str(error).splitlines() or [""])[0]
+    return WorkError(
+        f"unexpected {type(error).__name__}",
+        first or "no reason given",
+        "this is a defect: please report it with the traceback that --debug shows",
+    )

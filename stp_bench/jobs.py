@@ -1,0 +1,287 @@
+"""From what a user asks for to everything a run needs: data opened, names and numbers checked, defaults resolved.
+
+Every mistake of a request surfaces here, before any work is done that would be lost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from stp_bench import catalogue, checkpoints, methods, protocols
+from stp_bench import config as configs
+from stp_bench.clipstore import Store, StoreRecipe, open_store
+from stp_bench.config import RunConfig
+from stp_bench.errors import UserError, unknown_name
+from stp_bench.files import fingerprint, sha256_file
+from stp_bench.index import Dataset
+from stp_bench.methods import MethodSpec
+from stp_bench.progress import Reporter
+from stp_bench.schema import Benchmark, ClipSpec, Probe, Protocol, SplitRef, Video, VitSpec
+
+PROTOCOLS = ("known", "unseen")
+DEFAULT_PAIR = ("synth-ucf", "synth-hmdb")
+"""Fitted on, judged on: the embedded benchmarks of a request that names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user asks for; None means the default."""
+
+    method: str
+    protocol: str = "known"
+    fit_on: str | None = None
+    on: str | None = None
+    preset: str | None = None
+    weights: str | None = None
+    settings: tuple[str, ...] = ()
+    """Texts ``run.KEY=VALUE`` or ``METHOD.KEY=VALUE``."""
+    checkpoint: Path | None = None
+    keep: float | None = None
+    split: int = 1
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    decoder: str = "pyav"
+    encoding: Literal["raw", "jpeg"] = "raw"
+    skip_unreadable: bool = False
+    data_seed: int = 0
+    workers: int | None = None
+    home: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The videos of one side of a split, ready to be read."""
+
+    ref: SplitRef
+    dataset: Dataset
+    store: Store
+    videos: tuple[Video, ...]
+    digest: str
+    """Covers ids, labels, contents and the decoding recipe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A resolved request."""
+
+    request: Request
+    preset: str
+    spec: MethodSpec
+    config: Any
+    run: RunConfig
+    vit: VitSpec
+    protocol: Protocol
+    weights: str
+    weights_digest: str
+    device: str
+    precision: str
+    sides: Mapping[SplitRef, Side]
+    overlap: int
+    """Training videos left out because the same file is in the test split."""
+    checkpoint: Path | None
+    variant: str | None
+
+    @property
+    def test(self) -> Side:
+        """The side on which everything is judged."""
+        return self.sides[self.protocol.probes[0].test]
+
+    @property
+    def train(self) -> Side:
+        """The side on which the recognizers are trained."""
+        return self.sides[self.protocol.probes[0].train]
+
+    @property
+    def fit(self) -> Side:
+        """The side on which the method is fitted."""
+        return self.sides[self.protocol.fit]
+
+    def clip(self, side: Side) -> ClipSpec:
+        """How clips are cut from a side's videos: every benchmark has its own frame rate."""
+        return configs.clip_spec(self.run, side.dataset.benchmark.stride)
+
+
+def resolve(request: Request, reporter: Reporter) -> Job:
+    """Check a request and open everything it needs; embedded data and clip stores are made where they are missing.
+
+    Raises:
+        UserError: any part of the request is unknown, contradictory or impossible on this machine.
+        WorkError: data could not be read or written.
+    """
+    spec = methods.find(request.method)
+    fit_on, on = _benchmarks(request)
+    preset = request.preset or "small"
+    run = configs.preset(preset)
+    weights, weights_digest = _weights(request.weights, preset)
+    data_preset = "full" if preset == "paper" else preset
+    settings = configs.split_overrides(request.settings, {"run": RunConfig, spec.name: spec.config})
+    run = configs.override(run, settings["run"], owner="run")
+    config = spec.configure(preset, settings[spec.name])
+    vit = configs.vit_spec(run, image_weights=weights != "none")
+    device = _device(request.device)
+    precision = _precision(request.precision, device)
+    described = {name: catalogue.benchmark(name, data_preset) for name in (fit_on, on)}
+    protocol = _protocol(request, described[fit_on], described[on])
+    protocol = dataclasses.replace(protocol, probes=_repeat_attackers(protocol, described[on], run.attacker_seeds))
+    if request.split > min(b.splits for b in described.values()) or request.split < 1:
+        splits = min(b.splits for b in described.values())
+        raise UserError(f"there is no split {request.split}", f"{on} has splits 1 to {splits}", "choose one of them")
+    _check_keep(request.keep, spec, config, vit)
+    checkpoint, config = _checkpoint(request, spec, config, vit, fit_on)
+    recipe = StoreRecipe(side=round(run.size * 8 / 7 / 2) * 2, encoding=request.encoding, decoder=request.decoder)
+    opened: dict[str, tuple[Dataset, Store]] = {}
+    for name in dict.fromkeys((fit_on, on) if spec.learned and checkpoint is None else (on,)):
+        dataset = catalogue.dataset(
+            name, preset=data_preset, seed=request.data_seed, home=request.home, reporter=reporter
+        )
+        opened[name] = dataset, _store(dataset, recipe, request, reporter)
+    sides, overlap = _sides(protocol, opened, recipe)
+    has_boxes = "boxes" in spec.needs and opened[on][0].boxes is not None
+    variant = getattr(spec.make(config, vit), "variant", None)
+    return Job(
+        request=request, preset=preset, spec=spec, config=config, run=run, vit=vit, protocol=protocol, weights=weights,
+        weights_digest=weights_digest, device=device, precision=precision, sides=sides, overlap=overlap,
+        checkpoint=checkpoint, variant=variant(has_boxes) if variant else None,
+    )  # fmt: skip
+
+
+def _benchmarks(request: Request) -> tuple[str, str]:
+    """The benchmarks of a request: fitted on, judged on."""
+    if request.protocol not in PROTOCOLS:
+        raise unknown_name("protocol", request.protocol, PROTOCOLS)
+    fit_on, on = request.fit_on, request.on
+    if request.protocol == "known":
+        chosen = on or fit_on or DEFAULT_PAIR[1]
+        if fit_on not in (None, chosen):
+            raise UserError(
+                f"protocol known cannot fit on {fit_on} and judge on {on}",
+                "known actions means one benchmark for both",
+                "use --protocol unseen",
+            )
+        return chosen, chosen
+    on = on or (DEFAULT_PAIR[0] if fit_on == DEFAULT_PAIR[1] else DEFAULT_PAIR[1])
+    fit_on = fit_on or (DEFAULT_PAIR[1] if on == DEFAULT_PAIR[0] else DEFAULT_PAIR[0])
+    if fit_on == on:
+        raise UserError(
+            f"protocol unseen cannot fit and judge on {on}", "its actions would be known", "use --protocol known"
+        )
+    return fit_on, on
+
+
+def _protocol(request: Request, fit_on: Benchmark, on: Benchmark) -> Protocol:
+    if request.protocol == "known":
+        return protocols.known(on, request.split)
+    return protocols.unseen(fit_on, on, request.split)
+
+
+def _repeat_attackers(protocol: Protocol, on: Benchmark, count: int) -> tuple[Probe, ...]:
+    """Each privacy attacker ``count`` times, under names of its own: video, video-1, ..."""
+    probes = []
+    for probe in protocol.probes:
+        copies = count if probe.target == on.privacy.name else 1
+        probes += [dataclasses.replace(probe, name=f"{probe.name}-{i}" if i else probe.name) for i in range(copies)]
+    return tuple(probes)
+
+
+def _weights(asked: str | None, preset: str) -> tuple[str, str]:
+    """What networks start from, and a digest of it for the keys."""
+    if asked is None:
+        if preset == "paper":
+            raise UserError(
+                "preset paper needs to know its image weights",
+                "the paper starts from ImageNet weights and they move every figure",
+                "add --weights pretrained (a download), --weights FILE or --weights none",
+            )
+        asked = "none"
+    if asked in ("none", "pretrained"):
+        return asked, asked
+    path = Path(asked).expanduser()
+    if not path.is_file():
+        raise UserError(f"no weights in {asked}", "there is no such file", "name a file, 'pretrained' or 'none'")
+    return str(path), sha256_file(path)
+
+
+def _device(asked: str) -> str:
+    if asked not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", asked, ("auto", "cpu", "cuda"))
+    if asked == "cuda" and not torch.cuda.is_available():
+        mend = "use --device cpu, or see 'stp-bench doctor'"
+        raise UserError("device cuda cannot be used", "torch finds no GPU here", mend)
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _precision(asked: str, device: str) -> str:
+    if asked not in ("auto", "fp32", "bf16"):
+        raise unknown_name("precision", asked, ("auto", "fp32", "bf16"))
+    if asked != "auto":
+        return asked
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def _check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) -> None:
+    if keep is None:
+        return
+    if not 0 < keep <= 1:
+        raise UserError(f"--keep {keep} is out of range", "it is a share of tubelets", "use a value in (0, 1]")
+    if not hasattr(spec.make(config, vit), "with_keep"):
+        raise UserError(f"--keep does not fit {spec.name}", "it drops no tubelets", "leave the option out")
+
+
+def _checkpoint(request: Request, spec: MethodSpec, config: Any, vit: VitSpec, fit_on: str) -> tuple[Path | None, Any]:
+    """The folder of the request's checkpoint, if it names one, and the configuration to use: then the checkpoint's."""
+    if request.checkpoint is None:
+        return None, config
+    if not spec.learned:
+        raise UserError(f"--checkpoint does not fit {spec.name}", "it is a fixed transform", "leave the option out")
+    fitted = checkpoints.load_method(request.checkpoint, spec.name, "cpu")
+    if fitted.card.get("fit_on") != fit_on:
+        raise UserError(
+            f"the checkpoint was fitted on {fitted.card.get('fit_on')}",
+            f"this run fits on {fit_on}",
+            f"use --fit-on {fitted.card.get('fit_on')}, or leave --checkpoint out",
+        )
+    if fitted.vit != vit:
+        raise UserError(
+            "the checkpoint has other sizes than this run",
+            f"it was fitted with preset {fitted.card.get('preset')}",
+            "use that preset and its settings",
+        )
+    return checkpoints.find_checkpoint(request.checkpoint), fitted.config
+
+
+def _store(dataset: Dataset, recipe: StoreRecipe, request: Request, reporter: Reporter) -> Store:
+    with reporter.stage(f"clip store of {dataset.benchmark.name}", len(dataset.videos), "videos") as task:
+        return open_store(
+            dataset, recipe, request.home, workers=request.workers, skip_unreadable=request.skip_unreadable,
+            progress=task.update,
+        )  # fmt: skip
+
+
+def _sides(
+    protocol: Protocol, opened: Mapping[str, tuple[Dataset, Store]], recipe: StoreRecipe
+) -> tuple[dict[SplitRef, Side], int]:
+    """The sides a protocol names, and how many training videos were left out because the test split holds them.
+
+    A file that is in the test split never trains anything, whatever it is called and whichever list names it.
+    """
+    test = protocol.probes[0].test
+    dataset, _ = opened[test.benchmark]
+    tested = {dataset.facts[v.video_id][1] for v in dataset.split(test)}
+    sides, overlap = {}, 0
+    for ref in dict.fromkeys((protocol.fit, *(r for p in protocol.probes for r in (p.train, p.test)))):
+        if ref.benchmark not in opened:
+            continue
+        dataset, clip_store = opened[ref.benchmark]
+        readable = [v for v in dataset.split(ref) if v.video_id not in clip_store.unreadable]
+        kept = [v for v in readable if ref == test or dataset.facts[v.video_id][1] not in tested]
+        overlap += len(readable) - len(kept)
+        digest = fingerprint({"videos": dataset.digest(kept), "store": dataclasses.asdict(recipe)})
+        sides[ref] = Side(ref=ref, dataset=dataset, store=clip_store, videos=tuple(kept), digest=digest)
+    return sides, overlap

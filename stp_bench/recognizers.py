@@ -1,0 +1,175 @@
+"""The probes: fresh recognizers trained and tested on anonymized videos (paper section 3.4, "Evaluation").
+
+All recognizers of a stage learn from the same anonymized batches, so that nothing is transformed twice; each has an
+optimizer, schedule and starting point of its own. The last epoch counts: no epoch is ever selected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stp_bench import contract, vit
+from stp_bench.clips import Anonymized, Clips, Labelled
+from stp_bench.config import RunConfig
+from stp_bench.methods import Batches, EpochReport, Method, Stateful
+from stp_bench.progress import Task
+from stp_bench.schema import Probe, Target, VitSpec
+from stp_bench.training import seed_everything
+
+Views = Iterable[tuple[Tensor, Clips]]
+"""Batches of test views: the videos (B indices) they belong to, and the clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all recognizers of a stage share."""
+
+    vit: VitSpec
+    run: RunConfig
+    weights: str
+    device: str
+    seed: int
+
+
+class Recognizer:
+    """One probe's network with its optimizer: learns from, and scores, anonymized clips."""
+
+    def __init__(self, probe: Probe, target: Target, setting: Setting) -> None:
+        run = setting.run
+        self.probe, self.target, self._run = probe, target, run
+        spec = setting.vit if probe.unit == "video" else vit.frame_spec(setting.vit)
+        seed_everything(f"recognizer/{probe.name}/{setting.seed}")
+        self.network = vit.VideoVit(spec, len(target.classes))
+        vit.load_image_weights(self.network, setting.weights)
+        self.network.to(setting.device)
+        self.peak = run.lr_privacy if target.private else run.lr
+        groups = vit.parameter_groups(self.network, self.peak, run.weight_decay, run.layer_decay)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.peak, betas=(0.9, run.beta2))
+        self._scales = [group["lr"] for group in self.optimizer.param_groups]
+
+    def learn(self, out: Anonymized, labels: Tensor, progress: float, *, aligned: bool) -> Tensor:
+        """One update; ``progress`` in [0, 1) is how far training is. Returns the loss."""
+        factor = vit.lr_at(progress, self._run.warmup)
+        for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
+            group["lr"] = scale * factor
+        self.network.train()
+        if self.probe.unit == "frame":  # one random frame per clip
+            batch, _, frames = out.x_BCTHW.shape[:3]
+            chosen_B = torch.randint(frames, (batch,), device=out.x_BCTHW.device)
+            out = frames_of(out, chosen_B[:, None])
+        loss = self._loss(self._logits(out, aligned=aligned), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self._run.grad_clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._run.grad_clip)
+        self.optimizer.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def scores(self, out: Anonymized, *, aligned: bool) -> Tensor:
+        """Probabilities (B, K) of each clip; a frame recognizer averages over all frames of the clip."""
+        self.network.eval()
+        batch, _, frames = out.x_BCTHW.shape[:3]
+        if self.probe.unit == "frame":
+            out = frames_of(out, torch.arange(frames, device=out.x_BCTHW.device).expand(batch, -1))
+        logits = self._logits(out, aligned=aligned)
+        scores = logits.softmax(-1) if self.target.kind == "multiclass" else logits.sigmoid()
+        return scores.view(batch, -1, scores.shape[-1]).mean(1)
+
+    def _logits(self, out: Anonymized, *, aligned: bool) -> Tensor:
+        """Logits (B, K) in float32; a decision on another grid than the network's makes every touched token visible."""
+        own, keep = self.network.vit, out.keep_BLN
+        if keep is not None and keep.shape[1:] != (own.slots, own.tubelets):
+            side = math.isqrt(keep.shape[2])
+            grid = dataclasses.replace(own, tubelet=own.frames // keep.shape[1], patch=own.size // side)
+            keep, aligned = vit.resample_keep(keep, grid, own), False
+        logits: Tensor = self.network(out.x_BCTHW, keep, space=out.space, aligned=aligned)
+        return logits.float()
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        if self.target.kind == "multiclass":
+            return F.cross_entropy(logits, labels, label_smoothing=self._run.label_smoothing)
+        return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def frames_of(out: Anonymized, frames_BF: Tensor) -> Anonymized:
+    """Single frames of anonymized clips as a batch of (B F) one-frame clips; a frame takes the ``keep`` of its slot."""
+    x = out.x_BCTHW
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    frames = x.transpose(1, 2)[rows, frames_BF].flatten(0, 1).unsqueeze(2)
+    keep = out.keep_BLN
+    if keep is not None:
+        slot_BF = frames_BF * keep.shape[1] // x.shape[2]
+        keep = keep[rows, slot_BF].flatten(0, 1).unsqueeze(1)
+    return Anonymized(frames, keep, out.space)
+
+
+class ProbePhase:
+    """The evaluation phase: every recognizer takes one step on each anonymized batch."""
+
+    name = "probes"
+
+    def __init__(self, method: Method, method_name: str, recognizers: Sequence[Recognizer], epochs: int) -> None:
+        self._method, self._method_name, self._recognizers, self.epochs = method, method_name, recognizers, epochs
+
+    def parts(self) -> Mapping[str, Stateful]:
+        """Networks and optimizers, by probe."""
+        named: dict[str, Stateful] = {}
+        for r in self._recognizers:
+            named[r.probe.name] = r.network
+            named[f"{r.probe.name}.optimizer"] = r.optimizer
+        return named
+
+    def run_epoch(self, batches: Batches, epoch: int) -> EpochReport:
+        """Train all recognizers on one epoch of batches; reports their mean losses."""
+        total = {r.probe.name: torch.zeros(()) for r in self._recognizers}
+        for step, batch in enumerate(batches):
+            out, aligned = anonymize(self._method, self._method_name, batch.clips)
+            progress = (epoch + step / len(batches)) / self.epochs
+            for r in self._recognizers:
+                loss = r.learn(out, _labels(batch, r.target), progress, aligned=aligned)
+                total[r.probe.name] = total[r.probe.name].to(loss.device) + loss
+        return EpochReport({f"loss_{name}": float(loss) / len(batches) for name, loss in total.items()})
+
+
+@torch.no_grad()
+def anonymize(method: Method, name: str, clips: Clips) -> tuple[Anonymized, bool]:
+    """Anonymized clips, checked, and whether every clip of the batch keeps equally many tubelets in every slot."""
+    out = method.anonymize(clips)
+    contract.validate_output(name, clips, out)
+    if out.keep_BLN is None:
+        return out, False
+    counts_BL = out.keep_BLN.sum(-1)
+    return out, bool((counts_BL == counts_BL[0, 0]).all() & (counts_BL[0, 0] > 0))
+
+
+def predict(
+    method: Method, name: str, recognizers: Sequence[Recognizer], views: Views, videos: int, task: Task
+) -> dict[str, np.ndarray]:
+    """Scores (V, K) of every recognizer: probabilities, averaged over each video's views (float64)."""
+    device = next(recognizers[0].network.parameters()).device
+    sums = {r.probe.name: torch.zeros(videos, len(r.target.classes), device=device).double() for r in recognizers}
+    count = torch.zeros(videos, device=device).double()
+    for index_B, clips in views:
+        index_B = index_B.to(device)
+        out, aligned = anonymize(method, name, clips)
+        count.index_add_(0, index_B, torch.ones_like(index_B, dtype=count.dtype))
+        for r in recognizers:
+            sums[r.probe.name].index_add_(0, index_B, r.scores(out, aligned=aligned).double())
+        task.advance()
+    return {name: (total / count[:, None]).cpu().numpy() for name, total in sums.items()}
+
+
+def _labels(batch: Labelled, target: Target) -> Tensor:
+    labels = batch.privacy_BK if target.private else batch.action_B
+    if labels is None:
+        raise RuntimeError(f"a probe of {target.name} got batches without its labels")
+    return labels

@@ -1,0 +1,159 @@
+"""The run folder: what a person keeps of a run, and the list of stages it came from.
+
+``result.json``, ``predictions.parquet`` and ``reference.parquet`` (the metrics are a function of these two), the fitted
+method with its card, training curves as table and picture, ``result.png``, and ``run.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stp_bench import checkpoints, pictures
+from stp_bench.errors import UserError
+from stp_bench.files import atomic_path, make_folder, read_json, write_json
+from stp_bench.jobs import Job
+from stp_bench.results import Result, share_left
+from stp_bench.schema import Stage
+from stp_bench.store import RECORD
+from stp_bench.training import CURVES
+
+RUN, RESULT = "run.json", "result.json"
+
+
+def default(job: Job, key: str) -> Path:
+    """The folder of a run that names none: in the data home, named after the run."""
+    request, fit = job.request, job.protocol.fit.benchmark
+    on = job.protocol.probes[0].test.benchmark
+    pair = on if fit == on else f"{fit}-{on}"
+    name = f"{job.spec.name}-{job.protocol.name}-{pair}-{job.preset}-split{request.split}-seed{request.seed}-{key[:8]}"
+    return request.home / "runs" / name
+
+
+def claim(out: Path, job: Job, key: str) -> Path:
+    """Make the run folder, or take up the same run in it.
+
+    Raises:
+        UserError: the folder holds another run.
+        WorkError: it cannot be written.
+    """
+    make_folder(out)
+    if (out / RUN).exists() and (held := read_json(out / RUN)).get("key") != key:
+        raise UserError(
+            f"{out} holds another run",
+            f"it was made by {held.get('method')} with other settings, data or seed",
+            "choose another --out, or remove that folder",
+        )
+    run = {"key": key, "method": job.spec.name, "protocol": job.protocol.name, "seed": job.request.seed}
+    write_json(out / RUN, run)
+    return out
+
+
+def write(
+    out: Path,
+    job: Job,
+    stages: Sequence[Stage],
+    *,
+    fit: Sequence[Path],
+    probes: Path,
+    scored: Path,
+    fitted: Path | None,
+    raw: Mapping[str, Any],
+) -> Result:
+    """Fill the run folder from finished stages; ``result.json`` comes last.
+
+    Args:
+        raw: the scores of the identity method in the same setting, for the share that is left; empty if never run.
+    """
+    scores = read_json(scored / "scores.json")
+    for name in ("predictions.parquet", "reference.parquet"):
+        _copy(probes / name, out / name)
+    write_fit(out, fit=fit, fitted=fitted)
+    curves = _curves([*fit, probes], out)
+    pictures.curves_picture(curves, out / "curves.png")
+    result = _result(job, stages, [*fit, probes, scored], scores, raw)
+    with np.load(probes / "strips.npz") as strips:
+        pictures.result_picture(result.to_dict(), dict(strips), out / "result.png")
+    result.write(out / RESULT)
+    return result
+
+
+def write_fit(out: Path, *, fit: Sequence[Path], fitted: Path | None) -> None:
+    """The fitted method and the curves of its phases."""
+    if fitted is not None:
+        for name in (checkpoints.WEIGHTS, checkpoints.CARD):
+            _copy(fitted / name, out / name)
+    if fit:
+        pictures.curves_picture(_curves(fit, out), out / "curves.png")
+
+
+def _result(
+    job: Job, stages: Sequence[Stage], folders: Sequence[Path], scores: Mapping[str, Any], raw: Mapping[str, Any]
+) -> Result:
+    request, benchmark = job.request, job.test.dataset
+    records = [read_json(folder / RECORD) for folder in folders]
+    judged = records[-2]["provenance"]
+    return Result(
+        method=job.spec.name,
+        variant=job.variant,
+        protocol=job.protocol.name,
+        fit_on=job.protocol.fit.benchmark,
+        on=benchmark.benchmark.name,
+        preset=job.preset,
+        data=benchmark.manifest.get("data", {}),
+        seed=request.seed,
+        split=request.split,
+        weights=job.weights,
+        precision=job.precision,
+        metrics=scores["metrics"],
+        floors=scores["floors"],
+        left=share_left(scores["metrics"], scores["floors"], raw.get("metrics"), raw.get("floors")),
+        undefined=scores["undefined"],
+        skipped={
+            "unreadable": sum(len(s.store.unreadable) for s in {id(s.store): s for s in job.sides.values()}.values()),
+            "overlap": job.overlap,
+        },
+        provenance={
+            "version": judged["version"],
+            "git": judged["git"],
+            "torch": judged["torch"],
+            "device": judged["device"],
+            "label_release": benchmark.manifest.get("label_release", ""),
+            "index_sha256": benchmark.manifest["index_sha256"],
+            "video_set": job.test.digest,
+            "stages": [{"kind": s.kind, "name": s.name, "key": s.key} for s in stages],
+            "seconds": {f"{s.kind} {s.name}": r["provenance"]["seconds"] for s, r in zip(stages, records, strict=True)},
+            "peak_memory_bytes": judged["peak_memory_bytes"],
+            "packages": judged["packages"],
+            "python": judged["python"],
+            "platform": judged["platform"],
+            "plugin": job.spec.source,
+            "keep": request.keep,
+            "temporal_gain": job.vit.temporal_gain,
+            "config": {"run": dataclasses.asdict(job.run), "method": dataclasses.asdict(job.config)},
+        },
+    )
+
+
+def _curves(folders: Sequence[Path], out: Path) -> pd.DataFrame:
+    """The curves of all phases as one long table (phase, epoch, name, value), also written as ``curves.csv``."""
+    tables = []
+    for folder in folders:
+        record = read_json(folder / RECORD)
+        table = pd.read_csv(folder / CURVES).melt("epoch", var_name="name", value_name="value").dropna()
+        tables.append(table.assign(phase=record["inputs"].get("phase", record["kind"])))
+    curves = pd.concat(tables)[["phase", "epoch", "name", "value"]]
+    with atomic_path(out / CURVES) as temporary:
+        curves.to_csv(temporary, index=False)
+    return curves
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,128 @@
+"""From a plan to pixels: who stands where, the frames of one video, and the boxes of its people.
+
+Everything random comes from generators seeded by names (data set, group, video), so a video has the same pixels
+whatever is rendered before it, in whichever process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from stp_annotations import attributes
+
+from stp_bench.synth import _scene
+from stp_bench.synth._figure import Figure, Frame, Labels, Look, Skeleton, draw, look, place, reach, skeleton
+from stp_bench.synth._motions import ACTIONS, SIDES, Action, Array, Motion, Rng, held, perform
+from stp_bench.synth._plan import Plan, generator
+
+PASSER = 0.2
+"""Share of the videos in which something crosses the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The people of a video in drawing order, and the camera that sees them."""
+
+    figures: tuple[Figure, ...]
+    camera: _scene.Camera
+
+
+def cast(plan: Plan) -> Cast:
+    """Draw who is there, how they look, where they stand and how they and the camera move."""
+    sizes = plan.sizes
+    width, height, frames = sizes.width, sizes.height, sizes.frames
+    rng = generator(plan.seed, plan.dataset, plan.video_id, "render")
+    camera = _scene.camera(frames, width, height, moves=plan.camera_moves, quality=plan.quality, rng=rng)
+    labels = Labels(**{a.name: bool(v) for a, v in zip(attributes(), plan.labels, strict=True)})
+    action = ACTIONS[plan.dataset][plan.action]
+
+    scale = rng.uniform(0.66, 0.8) * height
+    center = np.array([(0.5 + rng.uniform(-0.08, 0.08)) * width, rng.uniform(0.93, 0.99) * height])
+    acting = int(rng.integers(2))
+    actor_look = look(labels, plan.head, rng)
+    motion = perform(action, frames, rng, acting)
+    actor = skeleton(motion, broad=_broad(actor_look))
+    origin = center + camera.shift_T2
+    if plan.people == 1:
+        return Cast((place(actor, actor_look, scale, origin, camera.light),), camera)
+
+    other_head = plan.head if labels.face else ("back" if rng.random() < 0.6 else "helmet")
+    other_look = look(labels, other_head, rng)
+    other_scale = scale * rng.uniform(0.92, 1.06)
+    side = 1 - acting if action.arms != "both" else int(rng.integers(2))
+    distance = rng.uniform(0.28, 0.36) if labels.relationship else rng.uniform(0.62, 0.85)
+    along = labels.relationship and action.travels
+    other_motion = _company(motion, frames, rng) if along else held(frames, rng)
+    other = skeleton(other_motion, broad=_broad(other_look))
+    offset = np.array([SIDES[side] * distance * scale, rng.uniform(-0.03, 0.01) * height])
+    if labels.relationship:
+        offset = offset / scale * np.array([1.0, -1.0])
+        _touch(actor, other, side, offset, other_scale / scale, action, rng)
+        offset = offset * np.array([1.0, -1.0]) * scale
+    first = place(actor, actor_look, scale, origin, camera.light)
+    second = place(other, other_look, other_scale, origin + offset, camera.light)
+    return Cast((first, second) if rng.random() < 0.5 else (second, first), camera)
+
+
+def _broad(look_: Look) -> float:
+    return {"long": 0.88, "short": 1.18, "covered": 1.0}[look_.style]
+
+
+def _company(motion: Motion, frames: int, rng: Rng) -> Motion:
+    """Somebody who goes along with a traveller, in the same step."""
+    other = held(frames, rng)
+    other.x, other.foot_x, other.foot_y = motion.x.copy(), motion.foot_x.copy(), motion.foot_y.copy()
+    return other
+
+
+def _touch(actor: Skeleton, other: Skeleton, side: int, offset: Array, ratio: float, action: Action, rng: Rng) -> None:
+    """Join two people: an arm over the shoulder, or hand in hand where the actor's near arm is free.
+
+    ``offset`` is the companion's place in the actor's frame (body heights, y up), ``ratio`` the companion's scale.
+    """
+    near = 1 - side
+    if action.arms != "both" and rng.random() < 0.5:
+        meet = (actor.shoulders[:, side] + offset + ratio * other.shoulders[:, near]) / 2
+        meet[:, 1] = np.minimum(actor.pelvis[:, 1], ratio * other.pelvis[:, 1] + offset[1]) + 0.03
+        reach(actor, side, meet)
+        reach(other, near, (actor.hands[:, side] - offset) / ratio)
+    else:
+        far_shoulder = 0.6 * actor.shoulders[:, side] + 0.4 * actor.neck
+        reach(other, near, (far_shoulder - offset) / ratio)
+
+
+def frames(plan: Plan) -> Iterator[Frame]:
+    """The pictures of a video (H x W x 3 RGB), in order."""
+    cv2.setNumThreads(1)
+    sizes = plan.sizes
+    width, height = sizes.width, sizes.height
+    people = cast(plan)
+    camera = people.camera
+    rng = generator(plan.seed, plan.dataset, plan.video_id, "scene")
+    painted = _scene.background(plan.place, width, height, generator(plan.seed, plan.dataset, plan.group, "place"))
+    light = _scene.falloff(painted.shape[1], painted.shape[0], rng) * camera.light
+    backdrop = np.clip(painted * light, 0, 255).astype(np.uint8)
+    passer = _scene.passer(sizes.frames, width, height, rng) if rng.random() < PASSER else None
+    left, top = (painted.shape[1] - width) / 2, (painted.shape[0] - height) / 2
+    for t in range(sizes.frames):
+        dx, dy = camera.shift_T2[t]
+        view = np.array([[1, 0, dx - left], [0, 1, dy - top]])
+        frame = np.asarray(cv2.warpAffine(backdrop, view, (width, height), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+        if passer is not None:
+            passer.draw(frame, t)
+        for figure in people.figures:
+            draw(frame, figure, t)
+        frame = np.asarray(cv2.convertScaleAbs(frame, alpha=float(camera.flicker_T[t])), dtype=np.uint8)
+        y, x = camera.windows_T2[t]
+        noise = camera.noise[y : y + height, x : x + width]
+        yield np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U), dtype=np.uint8)
+
+
+def boxes(plan: Plan) -> Array:
+    """P x T x 2 x 4: person and head box (x1, y1, x2, y2) of each person, clipped to the picture; empty ones have no area."""
+    stacked = np.stack([figure.boxes for figure in cast(plan).figures])
+    limit = np.array([plan.sizes.width, plan.sizes.height] * 2, dtype=float)
+    return np.clip(stacked, 0.0, limit)
