@@ -27,6 +27,11 @@ def benchmark(name: str, preset: str) -> Benchmark:
     return synth.benchmark(name, preset)
 
 
+def count(name: str, preset: str) -> int:
+    """How many videos a benchmark has."""
+    return synth.counts(name, preset)
+
+
 def dataset(name: str, *, preset: str, seed: int, home: Path, reporter: Reporter) -> Dataset:
     """A prepared benchmark, open for reading; an embedded one is made first where it is missing.
 
@@ -34,10 +39,20 @@ def dataset(name: str, *, preset: str, seed: int, home: Path, reporter: Reporter
         UserError: unknown name.
         WorkError: the disk refused.
     """
-    described = benchmark(name, preset)
+    benchmark(name, preset)
     folder = data.folder(home, name, preset, seed)
     if (folder / "index.json").exists():
         return data.open_dataset(folder)
     reporter.say(f"making the embedded benchmark {name} ({preset}, seed {seed}) in {folder}")
-    with reporter.stage(f"make {described.name}", synth.counts(name, preset), "videos") as task:
+    return make(name, preset=preset, seed=seed, folder=folder, reporter=reporter)
+
+
+def make(name: str, *, preset: str, seed: int, folder: Path, reporter: Reporter) -> Dataset:
+    """Make an embedded benchmark in ``folder``, or finish or open what is there of it.
+
+    Raises:
+        UserError: unknown name, or the folder holds something else.
+        WorkError: the disk refused.
+    """
+    with reporter.stage(f"make {name}", synth.counts(name, preset), "videos") as task:
         return synth.make(name, preset=preset, seed=seed, folder=folder, progress=task.update)

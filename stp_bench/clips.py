@@ -95,7 +95,7 @@ def test_windows(frames: int, spec: ClipSpec, clips: int = 5) -> NDArray[np.int6
 
 def center_window(frames: int, spec: ClipSpec) -> NDArray[np.int64]:
     """Frame numbers of the central clip, (T,): the view in which training videos are scored."""
-    return test_windows(frames, spec, clips=1)[0]
+    return test_windows(frames, spec, clips=1).reshape(-1)
 
 
 def crop_offsets(height: int, width: int, size: int, crops: int = 3) -> tuple[tuple[int, int], NDArray[np.int64]]:

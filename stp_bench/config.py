@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -61,20 +61,22 @@ class RunConfig:
 
 
 def preset(name: str) -> RunConfig:
-    """A run preset: ``tiny`` runs code paths, ``small`` learns on a CPU, ``full`` and ``paper`` are of the paper's size."""
+    """A run preset: ``tiny`` runs code paths, ``small`` learns on a CPU, the others are paper size."""
     match name:
         case "tiny":
             return RunConfig(
                 frames=4, size=32, patch=8, dim=24, depth=4, heads=3, drop_path=0.0, sampling="exact", batch=8,
-                epochs=2, lr=3e-3, lr_privacy=2e-3, layer_decay=1.0, crop_scale=1.0, bootstrap=50,
+                epochs=2, lr=3e-3, lr_privacy=2e-3, crop_scale=1.0, bootstrap=50,
             )  # fmt: skip
         case "small":
             return RunConfig(
                 frames=8, size=32, patch=8, dim=96, depth=3, heads=4, mlp_ratio=3.0, drop_path=0.0, sampling="exact",
                 batch=24, epochs=30, lr=3e-3, lr_privacy=2e-3, beta2=0.98, warmup=0.08, grad_clip=1.0,
-                layer_decay=1.0, label_smoothing=0.1, crop_scale=1.0, color_jitter=0.1,
+                label_smoothing=0.1, crop_scale=1.0, color_jitter=0.1,
             )  # fmt: skip
-        case "full" | "paper":
+        case "full":
+            return RunConfig(epochs=40, lr=5e-4, lr_privacy=5e-4, warmup=0.1, grad_clip=1.0, attacker_seeds=3)
+        case "paper":
             return RunConfig(attacker_seeds=3)
         case _:
             raise unknown_name("preset", name, PRESETS)
@@ -114,7 +116,7 @@ def field_types(config: type) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in dataclasses.fields(config)}
 
 
-def split_overrides(settings: list[str], configs: Mapping[str, type]) -> dict[str, dict[str, str]]:
+def split_overrides(settings: Sequence[str], configs: Mapping[str, type]) -> dict[str, dict[str, str]]:
     """Sort ``OWNER.KEY=VALUE`` and bare ``KEY=VALUE`` texts by owner (``run`` or a method's name).
 
     Raises:

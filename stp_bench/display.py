@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stp_bench.clips import Anonymized, Clips
-from stp_bench.vit import keep_to_mask
+from stp_bench.tubelets import keep_to_mask
 
 
 def display(out: Anonymized, channel_range: Sequence[Sequence[float]] | None) -> Tensor:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stp_bench import checkpoints, methods, rundir, store
+from stp_bench import checkpoints, methods, metrics, rundir, store
 from stp_bench.clipstore import Augment, center_batches, train_loader, view_batches
 from stp_bench.display import display, sparsified, to_uint8
 from stp_bench.files import read_json, sha256_file, write_json
 from stp_bench.jobs import Job, Request, Side, resolve
 from stp_bench.methods import FitTask, Loader, Method
-from stp_bench.metrics import UNLABELLED, best_f1_threshold
+from stp_bench.metrics import UNLABELLED, Floats, Ints, best_f1_threshold
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.progress import Reporter
 from stp_bench.recognizers import ProbePhase, Recognizer, Setting, anonymize, predict
@@ -31,10 +32,10 @@ from stp_bench.scoring import score
 from stp_bench.store import StageStore
 from stp_bench.training import CHECKPOINT, autocast, load_checkpoint, restore, run_phase
 
-FIT_VERSION, PROBES_VERSION, SCORE_VERSION = 1, 1, 1
+FIT_VERSION, PROBES_VERSION = 1, 1
 """Raised by hand whenever a kind of stage would give other numbers for the same inputs."""
 
-FIT_FIELDS = ("batch", "sampling", "crop_scale", "color_jitter", "layer_decay")
+FIT_FIELDS = ("batch", "sampling", "crop_scale", "color_jitter")
 """Fields of the run that move a fit, beside the sizes of the ViT; all but ``bootstrap`` move the probes."""
 
 
@@ -45,6 +46,11 @@ class Plan:
     fit: tuple[Stage, ...]
     probes: Stage
     score: Stage
+
+    @property
+    def all(self) -> tuple[Stage, ...]:
+        """Every stage, in order."""
+        return (*self.fit, self.probes, self.score)
 
 
 def plan(job: Job) -> Plan:
@@ -82,12 +88,12 @@ def plan(job: Job) -> Plan:
     }
     probes = store.stage("probes", job.spec.name, PROBES_VERSION, inputs, tuple(s.key for s in fit[-1:]))
     scoring = {"bootstrap": job.run.bootstrap, "seed": job.request.seed}
-    scored = store.stage("score", job.spec.name, SCORE_VERSION, scoring, (probes.key,))
+    scored = store.stage("score", job.spec.name, metrics.VERSION, scoring, (probes.key,))
     return Plan(tuple(fit), probes, scored)
 
 
-def evaluate(request: Request, out: Path | None, reporter: Reporter) -> Result:
-    """One method, one seed: fit (if learned), freeze, train and test the probes, score; write the run folder.
+def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Result, Path]:
+    """One method, one seed: fit (if learned), freeze, train and test the probes, score; the result and its folder.
 
     Stages found in the store are not done again; after a crash the same call continues where it stopped.
 
@@ -107,12 +113,8 @@ def evaluate(request: Request, out: Path | None, reporter: Reporter) -> Result:
     scored = stage_store.run(stages.score, lambda f: _score(job, judged, f), reporter=reporter)
     folders = [stage_store.folder(s) for s in stages.fit]
     raw = _identity_scores(job, stage_store)
-    return rundir.write(out, job, stages_of(stages), fit=folders, probes=judged, scored=scored, fitted=fitted, raw=raw)
-
-
-def stages_of(stages: Plan) -> list[Stage]:
-    """All stages of a plan, in order."""
-    return [*stages.fit, stages.probes, stages.score]
+    result = rundir.write(out, job, stages.all, fit=folders, probes=judged, scored=scored, fitted=fitted, raw=raw)
+    return result, out
 
 
 def train(request: Request, out: Path | None, reporter: Reporter) -> Path:
@@ -201,14 +203,14 @@ def _loader(job: Job, side: Side, stage: Stage, *, action: Target | None, privac
 
 def _output_range(job: Job, method: Method) -> list[list[float]] | None:
     """Per channel the 0.1 and 99.9 percentiles of an unbounded output over training clips; None for [0, 1] output."""
-    samples: list[np.ndarray] = []
+    samples: list[NDArray[np.float32]] = []
     for _, clips in center_batches(
         job.fit.store, job.fit.videos[:: max(1, len(job.fit.videos) // 256)], job.clip(job.fit), batch=job.run.batch,
         device=job.device, boxes="boxes" in job.spec.needs,
     ):  # fmt: skip
         out, _ = anonymize(method, job.spec.name, clips)
         if out.space == "rgb01":
-            return {}
+            return None
         x_CM = out.x_BCTHW.float().transpose(0, 1).flatten(1)
         shown = (x_CM != 0).any(0)  # a dropped tubelet is exactly 0
         x_CM = x_CM[:, shown]
@@ -246,15 +248,16 @@ def _judge(job: Job, method: Method, fitted: Path | None, folder: Path, reporter
         trained = predict(method, job.spec.name, recognizers, center, len(job.train.videos), task)
     attackers = [p.name for p in job.protocol.probes if targets[p.target].private]
     _write_tables(job, {name: tested[name] for name in attackers}, tested["action"], trained, folder)
-    np.savez_compressed(folder / "strips.npz", **_strips(job, method, fitted))
+    strips: dict[str, Any] = {**_strips(job, method, fitted)}
+    np.savez_compressed(folder / "strips.npz", **strips)
     (folder / CHECKPOINT).unlink()  # as large as the recognizers, which nobody needs once they have predicted
 
 
 def _write_tables(
     job: Job,
-    scores: Mapping[str, np.ndarray],
-    posterior_VC: np.ndarray,
-    trained: Mapping[str, np.ndarray],
+    scores: Mapping[str, Floats],
+    posterior_VC: Floats,
+    trained: Mapping[str, Floats],
     folder: Path,
 ) -> None:
     action, privacy = job.test.dataset.benchmark.action, job.test.dataset.benchmark.privacy
@@ -271,7 +274,7 @@ def _write_tables(
     )
 
 
-def _label_arrays(videos: Sequence[Video], action: Target, privacy: Target) -> tuple[np.ndarray, np.ndarray]:
+def _label_arrays(videos: Sequence[Video], action: Target, privacy: Target) -> tuple[Ints, Ints]:
     """True actions (V) and privacy labels (V, K) of videos."""
     unlabelled = (UNLABELLED,) * len(privacy.classes)
     actions = [(v.labels[action.name] or (UNLABELLED,))[0] for v in videos]
@@ -285,7 +288,7 @@ def _score(job: Job, judged: Path, folder: Path) -> None:
     write_json(folder / "scores.json", dataclasses.asdict(scores))
 
 
-def _strips(job: Job, method: Method, fitted: Path | None) -> dict[str, np.ndarray]:
+def _strips(job: Job, method: Method, fitted: Path | None) -> dict[str, NDArray[np.uint8]]:
     """A few test clips as people see them, uint8 (clips, T, H, W, 3): raw, sparsified (where tubelets are dropped),
     anonymized."""
     chosen = job.test.videos[:: max(1, len(job.test.videos) // 4)][:4]

@@ -132,28 +132,38 @@ def read_index(root: Path) -> Dataset:
     path = root / "index.parquet"
     if not path.exists() or sha256_file(path) != manifest.get("index_sha256"):
         raise WorkError(f"the index in {root} is damaged", "its digest is not the manifest's", "prepare the data again")
-    described = dict(manifest["benchmark"])
-    described["targets"] = tuple(Target(**{**t, "classes": tuple(t["classes"])}) for t in described["targets"])
-    benchmark = Benchmark(**described)
+    try:
+        targets = tuple(Target(**{**t, "classes": tuple(t["classes"])}) for t in manifest["benchmark"]["targets"])
+        benchmark = Benchmark(**{**manifest["benchmark"], "targets": targets})
+    except (KeyError, TypeError) as error:
+        reason = f"its manifest has a field missing or unknown ({error})"
+        raise WorkError(f"the index in {root} cannot be read", reason, "prepare the data again") from error
     frame = pd.read_parquet(path)
-    splits = [int(c.removeprefix("split")) for c in frame.columns if c.startswith("split")]
-    label_columns = {t.name: frame[f"label_{t.name}"].tolist() for t in benchmark.targets}
+    columns = {name: frame[name].tolist() for name in frame.columns}
     videos = tuple(
         Video(
-            video_id=row.video_id,
-            relpath=row.relpath,
-            group=row.group if isinstance(row.group, str) else None,
-            frames=int(row.frames),
-            height=int(row.height),
-            width=int(row.width),
-            fps=float(row.fps),
-            labels={t: None if x[i] is None else tuple(int(v) for v in x[i]) for t, x in label_columns.items()},
+            video_id=columns["video_id"][i],
+            relpath=columns["relpath"][i],
+            group=columns["group"][i] if isinstance(columns["group"][i], str) else None,
+            frames=int(columns["frames"][i]),
+            height=int(columns["height"][i]),
+            width=int(columns["width"][i]),
+            fps=float(columns["fps"][i]),
+            labels={t.name: _labels(columns[f"label_{t.name}"][i]) for t in benchmark.targets},
         )
-        for i, row in enumerate(frame.itertuples(index=False))
+        for i in range(len(frame))
     )
+    sides: dict[str, Part] = {"train": "train", "test": "test"}
     parts = {
-        s: {i: p for i, p in zip(frame["video_id"], frame[f"split{s}"], strict=True) if isinstance(p, str)}
-        for s in splits
+        int(name.removeprefix("split")): {
+            video.video_id: sides[side] for video, side in zip(videos, columns[name], strict=True) if side in sides
+        }
+        for name in columns
+        if name.startswith("split")
     }
     facts = {i: (int(b), d) for i, b, d in zip(frame["video_id"], frame["bytes"], frame["sha256"], strict=True)}
     return Dataset(benchmark=benchmark, root=root, videos=videos, parts=parts, facts=facts, manifest=manifest)
+
+
+def _labels(values: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(int(v) for v in values)

@@ -125,7 +125,7 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     run = configs.override(run, settings["run"], owner="run")
     config = spec.configure(preset, settings[spec.name])
     vit = configs.vit_spec(run, image_weights=weights != "none")
-    device = _device(request.device)
+    device = pick_device(request.device)
     precision = _precision(request.precision, device)
     described = {name: catalogue.benchmark(name, data_preset) for name in (fit_on, on)}
     protocol = _protocol(request, described[fit_on], described[on])
@@ -133,7 +133,7 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     if request.split > min(b.splits for b in described.values()) or request.split < 1:
         splits = min(b.splits for b in described.values())
         raise UserError(f"there is no split {request.split}", f"{on} has splits 1 to {splits}", "choose one of them")
-    _check_keep(request.keep, spec, config, vit)
+    check_keep(request.keep, spec, config, vit)
     checkpoint, config = _checkpoint(request, spec, config, vit, fit_on)
     recipe = StoreRecipe(side=round(run.size * 8 / 7 / 2) * 2, encoding=request.encoding, decoder=request.decoder)
     opened: dict[str, tuple[Dataset, Store]] = {}
@@ -208,7 +208,12 @@ def _weights(asked: str | None, preset: str) -> tuple[str, str]:
     return str(path), sha256_file(path)
 
 
-def _device(asked: str) -> str:
+def pick_device(asked: str) -> str:
+    """``auto``, ``cpu`` or ``cuda`` as the device it means on this machine.
+
+    Raises:
+        UserError: unknown, or no GPU for ``cuda``.
+    """
     if asked not in ("auto", "cpu", "cuda"):
         raise unknown_name("device", asked, ("auto", "cpu", "cuda"))
     if asked == "cuda" and not torch.cuda.is_available():
@@ -225,7 +230,8 @@ def _precision(asked: str, device: str) -> str:
     return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
-def _check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) -> None:
+def check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) -> None:
+    """Refuse a keep ratio that is out of range, or that the method has no use for."""
     if keep is None:
         return
     if not 0 < keep <= 1:

@@ -7,6 +7,7 @@ name: ours and anyone's arrive through the entry-point group ``stp_bench.methods
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -206,14 +207,12 @@ def find(name: str) -> MethodSpec:
 def _from_entry_point(point: EntryPoint, source: str) -> MethodSpec | Broken:
     try:
         spec = point.load()
-    except Exception as error:  # a stranger's package may raise anything; it is listed as broken, with its error
+    except Exception as error:  # listed as broken, with its error
         return Broken(point.name, source, f"importing {point.value} raised {type(error).__name__}: {error}")
     if not isinstance(spec, MethodSpec):
         return Broken(point.name, source, f"{point.value} is no MethodSpec")
     if spec.name != point.name:
         return Broken(point.name, source, f"{point.value} calls itself {spec.name!r}")
-    import dataclasses
-
     return dataclasses.replace(spec, source=source)
 
 
@@ -221,5 +220,6 @@ def _load_object(path: str, what: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{what} cannot be used", f"{path} cannot be imported ({error})", "check the name") from error
+    except Exception as error:  # a stranger's module may raise anything when it is imported
+        reason = f"importing {path} raised {type(error).__name__}: {error}"
+        raise UserError(f"{what} cannot be used", reason, "check the name, or repair the package") from error

@@ -256,7 +256,7 @@ def _canonical(table: pa.Table, source: str) -> pa.Table:
     if not table.num_rows:
         _refuse(source, "video_id", "has no rows")
     for field in labels:
-        if not pc.all(pc.is_in(table[field].drop_null(), value_set=pa.array([0, 1], pa.int8()))).as_py():
+        if not set(table[field].unique().to_pylist()) <= {0, 1, None}:
             _refuse(source, field, "has a value other than 0, 1 and null")
     for field in scores:
         _check_probabilities(source, field, table[field].to_numpy())

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,9 +19,11 @@ from stp_bench import contract, vit
 from stp_bench.clips import Anonymized, Clips, Labelled
 from stp_bench.config import RunConfig
 from stp_bench.methods import Batches, EpochReport, Method, Stateful
+from stp_bench.metrics import Floats
 from stp_bench.progress import Task
 from stp_bench.schema import Probe, Target, VitSpec
 from stp_bench.training import seed_everything
+from stp_bench.tubelets import resample_keep
 
 Views = Iterable[tuple[Tensor, Clips]]
 """Batches of test views: the videos (B indices) they belong to, and the clips."""
@@ -51,7 +52,8 @@ class Recognizer:
         vit.load_image_weights(self.network, setting.weights)
         self.network.to(setting.device)
         self.peak = run.lr_privacy if target.private else run.lr
-        groups = vit.parameter_groups(self.network, self.peak, run.weight_decay, run.layer_decay)
+        decay = run.layer_decay if setting.weights != "none" else 1.0
+        groups = vit.parameter_groups(self.network, self.peak, run.weight_decay, decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak, betas=(0.9, run.beta2))
         self._scales = [group["lr"] for group in self.optimizer.param_groups]
 
@@ -90,7 +92,7 @@ class Recognizer:
         if keep is not None and keep.shape[1:] != (own.slots, own.tubelets):
             side = math.isqrt(keep.shape[2])
             grid = dataclasses.replace(own, tubelet=own.frames // keep.shape[1], patch=own.size // side)
-            keep, aligned = vit.resample_keep(keep, grid, own), False
+            keep, aligned = resample_keep(keep, grid, own), False
         logits: Tensor = self.network(out.x_BCTHW, keep, space=out.space, aligned=aligned)
         return logits.float()
 
@@ -153,7 +155,7 @@ def anonymize(method: Method, name: str, clips: Clips) -> tuple[Anonymized, bool
 
 def predict(
     method: Method, name: str, recognizers: Sequence[Recognizer], views: Views, videos: int, task: Task
-) -> dict[str, np.ndarray]:
+) -> dict[str, Floats]:
     """Scores (V, K) of every recognizer: probabilities, averaged over each video's views (float64)."""
     device = next(recognizers[0].network.parameters()).device
     sums = {r.probe.name: torch.zeros(videos, len(r.target.classes), device=device).double() for r in recognizers}

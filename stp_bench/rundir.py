@@ -19,6 +19,7 @@ from stp_bench import checkpoints, pictures
 from stp_bench.errors import UserError
 from stp_bench.files import atomic_path, make_folder, read_json, write_json
 from stp_bench.jobs import Job
+from stp_bench.predictions import Predictions
 from stp_bench.results import Result, share_left
 from stp_bench.schema import Stage
 from stp_bench.store import RECORD
@@ -99,6 +100,7 @@ def _result(
     request, benchmark = job.request, job.test.dataset
     records = [read_json(folder / RECORD) for folder in folders]
     judged = records[-2]["provenance"]
+    predictions = Predictions.read(folders[-2] / "predictions.parquet")
     return Result(
         method=job.spec.name,
         variant=job.variant,
@@ -126,7 +128,8 @@ def _result(
             "device": judged["device"],
             "label_release": benchmark.manifest.get("label_release", ""),
             "index_sha256": benchmark.manifest["index_sha256"],
-            "video_set": job.test.digest,
+            "predictions_sha256": predictions.digest,
+            "videos_sha256": predictions.videos_digest,
             "stages": [{"kind": s.kind, "name": s.name, "key": s.key} for s in stages],
             "seconds": {f"{s.kind} {s.name}": r["provenance"]["seconds"] for s, r in zip(stages, records, strict=True)},
             "peak_memory_bytes": judged["peak_memory_bytes"],

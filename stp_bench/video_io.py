@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,6 +34,7 @@ from stp_bench.files import atomic_path
 
 Decoder = Literal["pyav", "decord"]
 DECODERS: tuple[Decoder, ...] = get_args(Decoder)
+Codec = Literal["libx264", "mpeg4"]
 Image = NDArray[np.uint8]
 """One RGB frame, HWC."""
 
@@ -71,7 +71,7 @@ def read_frames(
     Args:
         path: a video file with one or more video streams; the best one (as FFmpeg ranks them) is read.
         decoder: ``pyav`` or ``decord``.
-        size: (height, width) to resize to, by area where the picture shrinks and bilinear where it grows.
+        size: (height, width) to resize to with `resize_frame`.
         chosen: yield only frames whose number is in it. All are decoded, but only these are converted.
 
     Raises:
@@ -80,7 +80,19 @@ def read_frames(
             after the frames before it were yielded.
     """
     frames = _reader(decoder)(path, range(2**62) if chosen is None else chosen)
-    return frames if size is None else _resized(frames, size)
+    return frames if size is None else (resize_frame(frame, size) for frame in frames)
+
+
+def resize_frame(frame: Image, size: tuple[int, int]) -> Image:
+    """``frame`` at (height, width): averaged over areas where it shrinks, bilinear where it grows."""
+    import cv2
+
+    if frame.shape[:2] == size:
+        return frame
+    height, width = size
+    shrinks = height <= frame.shape[0] and width <= frame.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, height), interpolation=way), dtype=np.uint8)
 
 
 def probe(path: Path, decoder: str = "pyav") -> VideoFacts:
@@ -112,50 +124,68 @@ def write_video(
     frames: Iterable[Image],
     fps: Fraction | float,
     *,
-    codec: Literal["libx264", "mpeg4"] = "libx264",
+    codec: Codec = "libx264",
     bitrate: int | None = None,
 ) -> None:
-    """Encode RGB uint8 HWC frames of one size into ``path``, whole or not at all, without audio.
+    """Encode ``frames``, consumed one by one, with `video_writer`."""
+    with video_writer(path, fps, codec=codec, bitrate=bitrate) as write:
+        for frame in frames:
+            write(frame)
 
-    The suffix chooses the container. The pixel format is yuv420p (BT.601, limited range), which every player shows,
-    and mp4 files start to play before they are loaded. H.264 then needs even sizes: an odd one is padded by repeating
-    the last row or column. One encoding thread, so that equal frames give equal bytes with one build of FFmpeg.
+
+@contextmanager
+def video_writer(
+    path: Path, fps: Fraction | float, *, codec: Codec = "libx264", bitrate: int | None = None
+) -> Iterator[Callable[[Image], None]]:
+    """A function that appends RGB uint8 HWC frames of one size to a video, which appears whole or not at all.
+
+    There is no audio. The suffix chooses the container; mp4 files start to play before they are loaded. The pixel
+    format is yuv420p (BT.601, limited range), which every player shows. With H.264 it needs even sizes: an odd one is
+    padded by repeating the last row or column. One encoding thread, so that equal frames give equal bytes with one
+    build of FFmpeg.
 
     Args:
         path: target, replaced if it exists.
-        frames: at least one; consumed one by one.
         fps: frame rate.
         codec: ``libx264`` (H.264) or ``mpeg4`` (MPEG-4 part 2, the family of DivX and Xvid).
         bitrate: bits per second; None for a constant quality without visible loss.
 
     Raises:
-        WorkError: no frames, or the file cannot be written.
+        WorkError: no frames were given, or the file cannot be written.
+        ValueError: a frame is not uint8 RGB or not as large as the first one.
     """
-    stream_of = iter(frames)
-    first = next(stream_of, None)
-    if first is None:
-        raise WorkError(f"cannot write {path}", "there are no frames", "give at least one frame")
-    height, width = first.shape[:2]
-    pad = ((0, height % 2), (0, width % 2), (0, 0)) if codec == "libx264" else ((0, 0), (0, 0), (0, 0))
     rate = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
+    muxer = {"movflags": "+faststart"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
     with atomic_path(path) as temporary:
-        muxer = {"movflags": "+faststart"} if path.suffix in (".mp4", ".mov", ".m4v") else {}
         try:
             with av.open(str(temporary.absolute()), "w", options=muxer) as container:
                 stream = container.add_stream(codec, rate=rate, options=_quality(codec, bitrate))
-                stream.height, stream.width = height + pad[0][1], width + pad[1][1]
                 stream.pix_fmt = "yuv420p"
-                stream.codec_context.colorspace = 6  # SMPTE 170M: the matrix that the conversion below uses
+                stream.codec_context.colorspace = 6  # SMPTE 170M: the matrix of the conversion
                 stream.codec_context.color_range = 1  # limited
                 stream.thread_count = 1
                 if bitrate is not None:
                     stream.bit_rate = bitrate
-                for number, rgb in enumerate(chain([first], stream_of)):
-                    if rgb.shape != (height, width, 3) or rgb.dtype != np.uint8:
-                        raise ValueError(f"frame {number} is {rgb.dtype} {rgb.shape}, not uint8 {(height, width, 3)}")
-                    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.pad(rgb, pad, "edge")), format="rgb24")
-                    frame.pts, frame.time_base = number, 1 / rate
+                shape: tuple[int, ...] = ()
+                count = 0
+
+                def write(rgb: Image) -> None:
+                    nonlocal shape, count
+                    pad = [(0, side % 2 if codec == "libx264" else 0) for side in rgb.shape[:2]]
+                    if not shape:
+                        shape = (*rgb.shape[:2], 3)
+                        stream.height, stream.width = (n + p[1] for n, p in zip(rgb.shape[:2], pad, strict=True))
+                    if rgb.shape != shape or rgb.dtype != np.uint8:
+                        raise ValueError(f"frame {count} is {rgb.dtype} {rgb.shape}, not uint8 {shape}")
+                    full = np.ascontiguousarray(np.pad(rgb, [*pad, (0, 0)], "edge"))
+                    frame = av.VideoFrame.from_ndarray(full, format="rgb24")
+                    frame.pts, frame.time_base = count, 1 / rate
                     container.mux(stream.encode(frame))
+                    count += 1
+
+                yield write
+                if not count:
+                    raise WorkError(f"cannot write {path}", "there are no frames", "give at least one frame")
                 container.mux(stream.encode(None))
         except av.FFmpegError as error:
             if isinstance(error, OSError):
@@ -164,9 +194,11 @@ def write_video(
 
 
 def _quality(codec: str, bitrate: int | None) -> dict[str, str]:
+    """Encoder options. x264's fastest rate control reads beyond its tables: without the switch, bytes vary by run."""
+    steady = {"x264-params": "cpu-independent=1"} if codec == "libx264" else {}
     if bitrate is not None:
-        return {}
-    return {"crf": _CRF} if codec == "libx264" else {"qmin": "2", "qmax": "2"}
+        return steady
+    return steady | ({"crf": _CRF} if codec == "libx264" else {"qmin": "2", "qmax": "2"})
 
 
 def _reader(decoder: str) -> Callable[[Path, Container[int]], Iterator[Image]]:
@@ -278,19 +310,6 @@ def _cut_short(path: Path) -> bool:
 
 def _rate(stream: VideoStream) -> float:
     return float(stream.average_rate or stream.guessed_rate or 0)
-
-
-def _resized(frames: Iterator[Image], size: tuple[int, int]) -> Iterator[Image]:
-    import cv2
-
-    height, width = size
-    for frame in frames:
-        if frame.shape[:2] == size:
-            yield frame
-            continue
-        shrinks = height <= frame.shape[0] and width <= frame.shape[1]
-        way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        yield np.asarray(cv2.resize(frame, (width, height), interpolation=way), dtype=np.uint8)
 
 
 def _unreadable(path: Path, why: str) -> WorkError:

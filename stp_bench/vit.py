@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm, Mlp
+from timm.layers.drop import DropPath
+from timm.layers.mlp import Mlp
+from timm.layers.norm import LayerNorm
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -68,8 +70,10 @@ class _MaskedAttention(torch.autograd.Function):
         weights = open_weights * mask
         total = weights.sum(-1, keepdim=True) + eps
         open_weights.div_(total)
-        weights = weights.add_(eps / weights.shape[-1]).div_(total).to(v.dtype)
-        out = weights @ v
+        if eps:
+            weights += eps / weights.shape[-1]
+        weights = weights.div_(total).to(v.dtype)
+        out: Tensor = weights @ v
         ctx.save_for_backward(q, k, v, keep_BS, mask, open_weights, weights, out)
         return out
 
@@ -119,7 +123,8 @@ class Block(nn.Module):
 
     def forward(self, x_BSD: Tensor, keep_BS: Tensor | None = None) -> Tensor:
         x_BSD = x_BSD + self.drop_path(self.attn(self.norm1(x_BSD), keep_BS))
-        return x_BSD + self.drop_path(self.mlp(self.norm2(x_BSD)))
+        mixed: Tensor = self.drop_path(self.mlp(self.norm2(x_BSD)))
+        return x_BSD + mixed
 
 
 class TubeletEmbedding(nn.Module):
@@ -143,7 +148,7 @@ class TubeletTransformer(nn.Module):
 
     def __init__(self, vit: VitSpec, *, attn_eps: float = 0.0) -> None:
         super().__init__()
-        check(vit)
+        check_sizes(vit)
         self.vit = vit
         self.patch_embed = TubeletEmbedding(vit)
         self.pos_embed = nn.Parameter(torch.empty(1, vit.slots * vit.tubelets, vit.dim))
@@ -207,9 +212,9 @@ def masked_mean(x_BSD: Tensor, keep_BS: Tensor | None) -> Tensor:
     """Mean over the kept tokens, (B, D); zero where none is kept."""
     if keep_BS is None:
         return x_BSD.mean(1)
-    return torch.einsum("bsd,bs->bd", x_BSD.float(), keep_BS.float()) / keep_BS.float().sum(1, keepdim=True).clamp(
-        min=1
-    )
+    keep_BS1 = keep_BS.float().unsqueeze(-1)
+    mean: Tensor = (x_BSD.float() * keep_BS1).sum(1) / keep_BS1.sum(1).clamp(min=1)
+    return mean
 
 
 def drop_tokens(x_BSD: Tensor, keep_BS: Tensor) -> Tensor:
@@ -222,10 +227,10 @@ def drop_tokens(x_BSD: Tensor, keep_BS: Tensor) -> Tensor:
     counts = kept.sum(1)
     if (counts != counts[0]).any():
         raise ValueError("clips of a batch keep different numbers of tokens: not aligned")
-    return x_BSD[kept].unflatten(0, (len(x_BSD), -1))
+    return x_BSD[kept].reshape(len(x_BSD), -1, x_BSD.shape[2])
 
 
-def check(vit: VitSpec) -> None:
+def check_sizes(vit: VitSpec) -> None:
     """Refuse sizes that do not divide.
 
     Raises:

@@ -12,7 +12,7 @@ __all__ = ["Attribute", "attributes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """One yes-or-no question about a video. 1 always means that the thing can be identified, never which value it has."""
+    """One yes-or-no question about a video. 1 means that the thing can be identified, never which value it has."""
 
     name: str
     """Key in every table and file."""
@@ -26,6 +26,6 @@ class Attribute:
 
 @cache
 def attributes() -> tuple[Attribute, ...]:
-    """The five attributes in the order of every table, file and record: face, skin color, gender, nudity, relationship."""
+    """The five attributes in the order of every table and file: face, skin color, gender, nudity, relationship."""
     text = resources.files(__name__).joinpath("attributes.json").read_text(encoding="utf-8")
     return tuple(Attribute(**entry) for entry in json.loads(text))

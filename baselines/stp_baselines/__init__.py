@@ -114,6 +114,7 @@ RAW = MethodSpec(
     version=1,
     title="Raw data",
     build="stp_baselines.filters:Raw",
+    identity=True,
     reference=_PAPER,
 )
 DOWNSAMPLE_2X = MethodSpec(

@@ -44,7 +44,7 @@ def downsample(
         reduced = functional.interpolate(frames, size=small, mode="bicubic", antialias=True).clamp_(0, 1)
     else:
         reduced = functional.adaptive_avg_pool2d(frames, small)
-    return functional.interpolate(reduced, size=(height, width), mode=restore).view(x_BCTHW.shape)
+    return functional.interpolate(reduced, size=(height, width), mode=restore).reshape(x_BCTHW.shape)
 
 
 class FixedTransform:

@@ -96,7 +96,7 @@ def gaussian_blur(x_BCTHW: Tensor, kernel: int, sigma: float) -> Tensor:
     """Blur each channel of each frame with a separable Gaussian, mirrored at the borders.
 
     Two matrix products, along W and along H: exact for frames of any size, and on a CPU 9 times as fast as depthwise
-    convolutions at 32 pixels, never slower up to 1080 (benchmarks/blur.py).
+    convolutions at 32 pixels, never slower up to 1080 (benchmarks/transforms.py).
     """
     height, width = x_BCTHW.shape[-2:]
     across = blur_matrix(width, kernel, sigma, x_BCTHW.device)

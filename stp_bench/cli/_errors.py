@@ -82,10 +82,9 @@ def _usage_error(error: Any) -> UserError:
         return unknown_name("option", name, {o for p in context.command.params for o in p.opts if o.startswith("--")})
     message = error.format_message().rstrip(".")
     what, _, why = message.partition(": ")
-    what = what[0].lower() + what[1:]
-    return UserError(
-        what, why or "the command cannot do without it" if "issing" in what else why or "it does not fit", see
-    )
+    fallback = "the command cannot do without it" if what.startswith("Missing") else "the command has no use for it"
+    why = why or fallback
+    return UserError(what[:1].lower() + what[1:], why[:1].lower() + why[1:], see)
 
 
 def _unexpected(error: Exception) -> BenchError:

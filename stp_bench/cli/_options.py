@@ -11,13 +11,19 @@ import typer
 from stp_bench.config import PRESETS
 from stp_bench.errors import unknown_name
 
-GENERAL = "General"
+METHOD, DATA, COMPUTE, OUTPUT, GENERAL = "Method", "Protocol and data", "Compute", "Output", "General"
 
 
-def one_of(kind: str, names: Iterable[str]) -> Callable[[Any], Any]:
-    """A check of an option's value that suggests the nearest of ``names``."""
-    known = tuple(names)
+def option(panel: str, text: str, *names: str, choices: Iterable[str] = (), **more: Any) -> Any:
+    """An option in a panel of the help. A value outside ``choices`` is refused with the nearest of them named."""
+    known = tuple(choices)
+    if known:
+        kind = names[0].lstrip("-")
+        more |= {"metavar": "|".join(known), "callback": _one_of(kind, known)}
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
 
+
+def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[Any], Any]:
     def check(value: str | None) -> str | None:
         if value is not None and value not in known:
             raise unknown_name(kind, value, known)
@@ -26,66 +32,62 @@ def one_of(kind: str, names: Iterable[str]) -> Callable[[Any], Any]:
     return check
 
 
-DATA_PRESETS = tuple(p for p in PRESETS if p != "paper")
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "fp32", "bf16")
-DECODERS = ("pyav", "decord")
-
 DataHome = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        GENERAL,
+        "Folder for all that is kept. \\[default: $STP_BENCH_HOME, else the platform's folder for user data]",
         metavar="DIR",
-        help="Folder for all that is kept. \\[default: $STP_BENCH_HOME, else the platform's user data folder]",
-        rich_help_panel=GENERAL,
-        show_default=False,
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=GENERAL)]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of tables.", rich_help_panel=GENERAL)
-]
-DataPreset = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(DATA_PRESETS),
-        callback=one_of("preset", DATA_PRESETS),
-        help="Size of the data: for tests, for a CPU, or the paper's.",
-        rich_help_panel="Data",
+Debug = Annotated[bool, option(GENERAL, "Show the traceback of an error.", "--debug")]
+Json = Annotated[bool, option(GENERAL, "Print one JSON document instead of tables.", "--json")]
+
+Preset = Annotated[
+    str | None,
+    option(
+        DATA,
+        "Sizes and recipe: for tests, for a CPU, the paper's on embedded data, the paper's. \\[default: small]",
+        "--preset",
+        choices=PRESETS,
     ),
 ]
-DataSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed the data are drawn from.", rich_help_panel="Data")]
-Decoder = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(DECODERS),
-        callback=one_of("decoder", DECODERS),
-        help="Library that reads videos.",
-        rich_help_panel="Data",
-    ),
-]
+Split = Annotated[int, option(DATA, "Official split.", min=1)]
+Decoder = Annotated[str, option(DATA, "Library that reads videos.", "--decoder", choices=("pyav", "decord"))]
 SkipUnreadable = Annotated[
-    bool,
-    typer.Option(
-        "--skip-unreadable",
-        help="Leave unreadable videos out and count them, instead of stopping at the first.",
-        rich_help_panel="Data",
+    bool, option(DATA, "Leave unreadable videos out and count them; else the first stops the run.", "--skip-unreadable")
+]
+Weights = Annotated[
+    str | None,
+    option(
+        METHOD,
+        "Image weights that networks start from; pretrained downloads them. \\[default: none; preset paper asks]",
+        metavar="pretrained|none|FILE",
     ),
+]
+Settings = Annotated[
+    list[str] | None,
+    option(METHOD, "Override one field, as run.KEY or METHOD.KEY; repeatable.", "--set", metavar="KEY=VALUE"),
+]
+Keep = Annotated[
+    float | None, option(METHOD, "Keep ratio per sparsification block at inference, in (0, 1].", metavar="A")
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        metavar="|".join(DEVICES),
-        callback=one_of("device", DEVICES),
-        help="Where to compute; auto takes a CUDA GPU where there is one.",
-        rich_help_panel="Compute",
-    ),
+    option(COMPUTE, "Where to compute; auto takes a GPU if there is one.", "--device", choices=("auto", "cpu", "cuda")),
 ]
 Precision = Annotated[
     str,
-    typer.Option(
-        metavar="|".join(PRECISIONS),
-        callback=one_of("precision", PRECISIONS),
-        help="Arithmetic; auto is bf16 on a GPU that has it, else fp32.",
-        rich_help_panel="Compute",
+    option(
+        COMPUTE, "Arithmetic; auto is bf16 on a GPU that has it, else fp32.", "--precision",
+        choices=("auto", "fp32", "bf16"),
+    ),
+]  # fmt: skip
+Out = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        "Run folder; the same folder again resumes. \\[default: in the data home, named after the run]",
+        metavar="DIR",
     ),
 ]

@@ -6,12 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.console import RenderableType
 
 from stp_bench import config, methods
 from stp_bench.cli._io import show, working
-from stp_bench.cli._options import DataHome, Debug, Decoder, Device, Json, Precision, SkipUnreadable, one_of
+from stp_bench.cli._options import (
+    COMPUTE,
+    DATA,
+    METHOD,
+    DataHome,
+    Debug,
+    Decoder,
+    Device,
+    Json,
+    Keep,
+    Out,
+    Precision,
+    Preset,
+    Settings,
+    SkipUnreadable,
+    Split,
+    Weights,
+    option,
+)
 from stp_bench.cli._results import aggregate_tables, result_tables
 from stp_bench.errors import UserError
 from stp_bench.files import data_home as home_of
@@ -23,101 +40,40 @@ if TYPE_CHECKING:
 
 EVALUATE_EXAMPLE = "Example: stp-bench evaluate --method stprivacy --protocol unseen"
 TRAIN_EXAMPLE = "Example: stp-bench train --method stprivacy --fit-on synth-ucf"
-METHOD, PROTOCOL = "Method", "Protocol and data"
-PROTOCOLS = ("known", "unseen")
 
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        metavar="|".join(config.PRESETS),
-        callback=one_of("preset", config.PRESETS),
-        help="Sizes and recipe: for tests, for a CPU, the paper's on embedded data, the paper's. \\[default: small]",
-        rich_help_panel=PROTOCOL,
-        show_default=False,
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(
-        metavar="pretrained|none|FILE",
-        help="ImageNet weights that networks start from; pretrained downloads them. \\[default: none; paper asks]",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override one field, as run.KEY or METHOD.KEY; repeatable.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-FitOn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="BENCH", help="Benchmark the method is fitted on.", rich_help_panel=PROTOCOL, show_default=False
-    ),
-]
-Split = Annotated[int, typer.Option(min=1, help="Official split.", rich_help_panel=PROTOCOL)]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Run folder; the same folder again resumes. \\[default: in the data home, named after the run]",
-        rich_help_panel="Output",
-        show_default=False,
-    ),
-]
-DataSeed = Annotated[int, typer.Option(min=0, help="Seed of the embedded data.", rich_help_panel=PROTOCOL)]
+DataSeed = Annotated[int, option(DATA, "Seed of the embedded data.", min=0)]
 
 
 def evaluate(
     method: Annotated[
         list[str],
-        typer.Option(
-            metavar="NAME", help="A name from 'stp-bench methods', or package.module:NAME; repeatable.", rich_help_panel=METHOD
-        ),
+        option(METHOD, "A name from 'stp-bench methods', or package.module:NAME; repeatable.", metavar="NAME"),
     ],
+    checkpoint: Annotated[
+        Path | None,
+        option(METHOD, "Use this fitted method (a file or run folder) instead of fitting.", metavar="PATH"),
+    ] = None,
+    keep: Keep = None,
+    weights: Weights = None,
+    settings: Settings = None,
     protocol: Annotated[
         str,
-        typer.Option(
-            metavar="|".join(PROTOCOLS),
-            callback=one_of("protocol", PROTOCOLS),
-            help="Fit and judge on one benchmark, or judge on actions that the fit never saw.",
-            rich_help_panel=PROTOCOL,
+        option(
+            DATA,
+            "Fit and judge on one benchmark, or judge on actions that the fit never saw.",
+            "--protocol",
+            choices=("known", "unseen"),
         ),
     ] = "known",
-    fit_on: FitOn = None,
-    on: Annotated[
-        str | None,
-        typer.Option("--on", metavar="BENCH", help="Benchmark the method is judged on.", rich_help_panel=PROTOCOL, show_default=False),
-    ] = None,
+    fit_on: Annotated[str | None, option(DATA, "Benchmark that the method is fitted on.", metavar="BENCH")] = None,
+    on: Annotated[str | None, option(DATA, "Benchmark that the method is judged on.", metavar="BENCH")] = None,
     preset: Preset = None,
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
     skip_unreadable: SkipUnreadable = False,
-    weights: Weights = None,
-    settings: Settings = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH", help="Use this fitted method (file or run folder) instead of fitting.", rich_help_panel=METHOD,
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        float | None,
-        typer.Option(
-            metavar="A", help="Keep ratio per sparsification block at inference, in (0, 1].", rich_help_panel=METHOD,
-            show_default=False,
-        ),
-    ] = None,
     seeds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Repeat with seeds 0 to N-1 and show mean and spread.", rich_help_panel="Compute")
+        int, option(COMPUTE, "Repeat with seeds 0 to N-1 and show mean and spread.", min=1, metavar="N")
     ] = 1,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -125,7 +81,7 @@ def evaluate(
     as_json: Json = False,
     data_home: DataHome = None,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Judge a method: fit it, freeze it, train fresh recognizers on its videos, test them, print one result.
 
     Without data of your own it uses the embedded pair synth-ucf and synth-hmdb, which is made on first use.
@@ -173,18 +129,16 @@ def evaluate(
 
 
 def train(
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="A learned method from 'stp-bench methods'.", rich_help_panel=METHOD)
-    ],
-    fit_on: Annotated[str, typer.Option(metavar="BENCH", help="Benchmark to fit on.", rich_help_panel=PROTOCOL)],
+    method: Annotated[str, option(METHOD, "A learned method from 'stp-bench methods'.", metavar="NAME")],
+    fit_on: Annotated[str, option(DATA, "Benchmark to fit on.", metavar="BENCH")],
+    weights: Weights = None,
+    settings: Settings = None,
     preset: Preset = None,
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
     skip_unreadable: SkipUnreadable = False,
-    weights: Weights = None,
-    settings: Settings = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit.", rich_help_panel="Compute")] = 0,
+    seed: Annotated[int, option(COMPUTE, "Seed of the fit.", min=0)] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     out: Out = None,
@@ -226,9 +180,7 @@ def _distinct(specs: list[MethodSpec]) -> list[MethodSpec]:
     """Methods of different names, since names make the folders of a comparison."""
     names = [spec.name for spec in specs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(
-            f"method {twice!r} is asked for twice", "results are told apart by method names", "name it once"
-        )
+        raise UserError(f"method {twice!r} is asked for twice", "their names tell results apart", "name it once")
     return specs
 
 

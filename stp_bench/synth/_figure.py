@@ -74,12 +74,15 @@ def look(labels: Labels, head: Head, rng: Rng) -> Look:
     style: Literal["long", "short", "covered"] = "covered"
     if labels.gender:
         style = "long" if rng.random() < 0.5 else "short"
+    top, bottom, cover = garment(rng), garment(rng), garment(rng)
+    if style == "covered":  # hood, coat and trousers of one cloth hide the figure best
+        bottom = cover = top
     return Look(
         skin=SKIN_TONES[rng.integers(len(SKIN_TONES))],
         hair=HAIR_COLORS[rng.integers(len(HAIR_COLORS))],
-        top=garment(rng),
-        bottom=garment(rng),
-        cover=garment(rng),
+        top=top,
+        bottom=bottom,
+        cover=cover,
         shoes=garment(rng),
         head=head,
         style=style,
@@ -143,7 +146,7 @@ def _outward(angle: Array) -> Array:
 
 
 def _two_bones(start: Array, goal: Array, first: float, second: float, bend: Array) -> tuple[Array, Array]:
-    """Middle joint and end of two bones from ``start`` towards ``goal``; ``bend`` says to which side the middle goes."""
+    """Middle joint and end of two bones from ``start`` towards ``goal``; ``bend`` is the side the middle goes to."""
     way = goal - start
     distance = np.maximum(np.linalg.norm(way, axis=2, keepdims=True), 1e-6)
     way = way / distance
@@ -291,7 +294,10 @@ def _skirt(frame: Frame, figure: Figure, p: list[Point], *, length: float, color
     """A skirt, or the lower half of a long coat: from the hips over the thighs, wider towards the hem."""
     flare = int(0.035 * figure.scale * ONE)
     low = (p[FOOT][1] + p[FOOT + 1][1]) // 2
-    hem = [(_toward(p[HIP + side], p[KNEE + side], 0.8)[0], _toward(p[HIP + side], (0, low), length)[1]) for side in (0, 1)]
+    hem = []
+    for side in (0, 1):
+        hip, knee = p[HIP + side], p[KNEE + side]
+        hem.append((_toward(hip, knee, 0.8)[0], _toward(hip, (0, low), length)[1]))
     corners = [
         (p[HIP][0] - flare // 2, p[HIP][1]), (p[HIP + 1][0] + flare // 2, p[HIP + 1][1]),
         (hem[1][0] + flare, hem[1][1]), (hem[0][0] - flare, hem[0][1]),
@@ -330,7 +336,7 @@ def _head(frame: Frame, figure: Figure, head: Point, radius: float) -> None:
             cv2.line(frame, at(-0.5, 0.0), at(-0.1, -0.15), glint, 1, cv2.LINE_AA, SHIFT)
         case "face":
             _disc(frame, figure, head, (1.14 if look.style == "covered" else 1.06) * radius, shell)
-            _ellipse(frame, figure, at(0, 0.16), (0.8 * radius, 0.84 * radius), look.skin)
+            _ellipse(frame, figure, at(0, 0.16), (0.86 * radius, 0.86 * radius), look.skin)
             if look.style == "short":
                 _ellipse(frame, figure, at(0, 0.8), (0.5 * radius, 0.26 * radius), look.hair)
             dark = figure.paint((30, 22, 22))[0]

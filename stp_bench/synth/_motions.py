@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 SIDES = np.array([-1.0, 1.0])
@@ -68,7 +68,7 @@ def held(frames: int, rng: Rng) -> Motion:
     t = np.arange(frames, dtype=np.float64)
 
     def drift(scale: float) -> Array:
-        return scale * np.sin(2 * np.pi * t / rng.uniform(22, 40) + rng.uniform(0, 2 * np.pi))
+        return np.asarray(scale * np.sin(2 * np.pi * t / rng.uniform(22, 40) + rng.uniform(0, 2 * np.pi)))
 
     shoulder = rng.uniform(0.15, 2.6, 2)
     elbow = rng.uniform(-0.6, 1.9, 2)
@@ -105,12 +105,12 @@ def perform(action: Action, frames: int, rng: Rng, side: int) -> Motion:
 
 def _swing(phase: Array) -> Array:
     """0 to 1 and back once per cycle, smoothly."""
-    return (1 - np.cos(phase)) / 2
+    return np.asarray((1 - np.cos(phase)) / 2)
 
 
 def _pulse(phase: Array) -> Array:
     """The positive half of a sine: half a cycle of movement, half a cycle of rest."""
-    return np.maximum(0.0, np.sin(phase))
+    return np.asarray(np.maximum(0.0, np.sin(phase)))
 
 
 def _ramp(frames: int) -> Array:
@@ -131,8 +131,8 @@ def _cross(motion: Motion, rng: Rng) -> None:
 
 def _clap(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
     open_ = _swing(phase)[:, None]
-    motion.shoulder[:] = rng.uniform(0.9, 1.7) + 0.35 * open_
-    motion.elbow[:] = -2.4 + 2.4 * rng.uniform(0.9, 1.1) * open_
+    motion.shoulder[:] = rng.uniform(0.5, 1.1) + 0.95 * open_
+    motion.elbow[:] = -2.3 + 2.3 * rng.uniform(0.9, 1.1) * open_
 
 
 def _jump(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
@@ -180,14 +180,15 @@ def _wave(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
 
 
 def _squat(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
+    _plant(motion, rng)
     motion.crouch[:] = 0.02 + rng.uniform(0.9, 1.1) * _swing(phase)
 
 
 def _speed_bag(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
-    center, bend = rng.uniform(0.9, 1.7), rng.uniform(0.6, 1.6)
+    center, bend = rng.uniform(1.0, 1.5), rng.uniform(1.1, 1.7)
     for arm in (0, 1):
-        motion.shoulder[:, arm] = center + 0.4 * np.sin(phase + np.pi * arm)
-        motion.elbow[:, arm] = bend + 0.8 * np.cos(phase + np.pi * arm)
+        motion.shoulder[:, arm] = center + 0.25 * np.sin(phase + np.pi * arm)
+        motion.elbow[:, arm] = bend + 0.7 * np.cos(phase + np.pi * arm)
 
 
 def _high_knees(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
@@ -197,18 +198,13 @@ def _high_knees(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
         motion.foot_y[:, leg] = height * _pulse(phase + np.pi * leg)
 
 
-def _hula(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
-    s = rng.uniform(0.9, 1.15) * np.sin(phase)
-    _plant(motion, rng)
-    motion.hips += 0.11 * s
-    motion.lean -= 0.42 * s
-
-
 def _jumping_jack(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
     e = rng.uniform(0.9, 1.1) * _swing(phase)
-    motion.shoulder[:] = (rng.uniform(0.2, 0.5) + 2.2 * e)[:, None]
-    motion.foot_x[:] = SIDES * (0.06 + 0.17 * e)[:, None]
+    motion.shoulder[:] = (rng.uniform(0.6, 1.2) + 1.3 * e)[:, None]
+    motion.elbow[:] = 0.1
+    motion.foot_x[:] = SIDES * (0.05 + 0.24 * e)[:, None]
     motion.foot_y[:] = 0.0
+    motion.lift += 0.03 * e
 
 
 def _lunge(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
@@ -219,22 +215,23 @@ def _lunge(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
     motion.crouch[:] = 0.05 + 0.7 * e
 
 
+def _climb(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
+    motion.lift += rng.uniform(0.28, 0.36) * _ramp(len(phase)) - 0.1
+
+
 def _skate(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
     _cross(motion, rng)
 
 
-def _tai_chi(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
-    s = rng.uniform(0.9, 1.1) * np.sin(phase)[:, None]
-    motion.shoulder[:] = rng.uniform(1.2, 1.6) - 1.1 * s * SIDES
-    motion.elbow[:] = rng.uniform(-0.2, 0.6) - 0.3 * s * SIDES
-    motion.hips -= 0.05 * s[:, 0]
+def _fall(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
+    motion.lift += rng.uniform(0.28, 0.36) * (1 - _ramp(len(phase))) - 0.1
 
 
 def _tennis(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
-    e = _swing(phase)
-    motion.shoulder[:, side] = rng.uniform(0.1, 0.4) + 2.3 * rng.uniform(0.9, 1.1) * e
-    motion.elbow[:, side] = 0.1
-    motion.lean += SIDES[side] * 0.3 * (0.5 - e)
+    s = rng.uniform(0.9, 1.1) * np.sin(phase)
+    motion.shoulder[:, side] = rng.uniform(1.2, 2.0) + 0.65 * s
+    motion.elbow[:, side] = rng.uniform(0.0, 0.3) + 0.4 * np.sin(phase - 0.5)
+    motion.lean -= SIDES[side] * 0.28 * s
 
 
 def _trampoline(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
@@ -243,7 +240,7 @@ def _trampoline(motion: Motion, phase: Array, rng: Rng, side: int) -> None:
 
 ACTIONS: Mapping[str, Mapping[str, Action]] = {
     "synth-hmdb": {
-        "clap": Action(animate=_clap, period=(8, 10), arms="both"),
+        "clap": Action(animate=_clap, period=(10, 13), arms="both"),
         "jump": Action(animate=_jump, period=(10, 13)),
         "kick": Action(animate=_kick, period=(12, 15)),
         "punch": Action(animate=_punch, period=(12, 15), arms="both"),
@@ -253,15 +250,15 @@ ACTIONS: Mapping[str, Mapping[str, Action]] = {
         "wave": Action(animate=_wave, period=(7, 9), arms="one"),
     },
     "synth-ucf": {
-        "BodyWeightSquats": Action(animate=_squat, period=(16, 20)),
+        "BodyWeightSquats": Action(animate=_squat, period=(18, 24)),
         "BoxingSpeedBag": Action(animate=_speed_bag, period=(6, 8), arms="both"),
-        "HighKnees": Action(animate=_high_knees, period=(9, 11)),
-        "HulaHoop": Action(animate=_hula, period=(9, 12)),
+        "HighKnees": Action(animate=_high_knees, period=(9, 12)),
         "JumpingJack": Action(animate=_jumping_jack, period=(11, 14), arms="both"),
         "Lunges": Action(animate=_lunge, period=(16, 20)),
+        "RopeClimbing": Action(animate=_climb),
         "SkateBoarding": Action(animate=_skate, travels=True),
-        "TaiChi": Action(animate=_tai_chi, period=(16, 20), arms="both"),
-        "TennisSwing": Action(animate=_tennis, period=(12, 15), arms="one"),
-        "TrampolineJumping": Action(animate=_trampoline, period=(14, 18)),
+        "SkyDiving": Action(animate=_fall),
+        "TennisSwing": Action(animate=_tennis, period=(8, 10), arms="one"),
+        "TrampolineJumping": Action(animate=_trampoline, period=(10, 13)),
     },
 }

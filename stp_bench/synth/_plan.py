@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from stp_annotations import attributes
 
 from stp_bench.errors import unknown_name
@@ -30,6 +31,8 @@ BYSTANDER = 0.3
 """Share of the videos without relationship that show a second person who stands apart."""
 
 PLACES = ("room", "park", "gym", "city")
+GRADES = ("bad", "med", "goo")
+"""HMDB51's codes of video quality."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class Plan:
     people: int
     camera_moves: bool
     quality: int
-    """0 bad, 1 medium, 2 good: the amount of sensor noise."""
+    """Index into the grades: the amount of sensor noise."""
 
     @property
     def relpath(self) -> str:
@@ -95,7 +98,9 @@ class Plan:
 
 def generator(seed: int, *names: str) -> Rng:
     """The random generator of one purpose, independent of all others and of the order in which they are used."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *(zlib.crc32(n.encode()) for n in names)])))
+    return np.random.Generator(
+        np.random.PCG64(np.random.SeedSequence([seed, *(zlib.crc32(n.encode()) for n in names)]))
+    )
 
 
 def check_request(name: str, preset: str) -> None:
@@ -154,27 +159,44 @@ def plan(name: str, preset: str, seed: int) -> tuple[Plan, ...]:
     ]
     folds = np.array([_fold(group, sizes) for _, group, _ in slots])
     labels = _labels(name, seed, np.array([action for action, _, _ in slots]), folds)
-    plans = []
-    for (action, group, clip), fold, row in zip(slots, folds.tolist(), labels.tolist(), strict=True):
-        shown = dict(zip((a.name for a in attributes()), row, strict=True))
-        rng = generator(seed, name, "plan", f"{action}/{group}/{clip}")
-        head: Head = "back" if rng.random() < 0.6 else "helmet"
-        bystander, camera_moves, quality = bool(rng.random() < BYSTANDER), bool(rng.random() < 0.5), int(rng.integers(3))
-        place = PLACES[group % len(PLACES)]
-        common = {
-            "head": "face" if shown["face"] else head,
-            "people": 2 if shown["relationship"] or bystander else 1,
-            "camera_moves": camera_moves,
-            "quality": quality,
-        }
-        where, stem = _names(name, action, place, group, clip, **common)
-        plans.append(
-            Plan(
-                dataset=name, preset=preset, seed=seed, video_id=f"{action}/{stem}", action=action, group=where,
-                place=place, fold=fold, labels=tuple(row), **common,
-            )  # fmt: skip
-        )
+    plans = [
+        _video(name, preset, seed, slot, fold, tuple(row))
+        for slot, fold, row in zip(slots, folds.tolist(), labels.tolist(), strict=True)
+    ]
     return tuple(sorted(plans, key=lambda p: p.video_id))
+
+
+def _video(name: str, preset: str, seed: int, slot: tuple[str, int, int], fold: int, labels: tuple[int, ...]) -> Plan:
+    action, group, clip = slot
+    shown = dict(zip((a.name for a in attributes()), labels, strict=True))
+    rng = generator(seed, name, "plan", f"{action}/{group}/{clip}")
+    hidden: Head = "back" if rng.random() < 0.6 else "helmet"
+    head: Head = "face" if shown["face"] else hidden
+    people = 2 if rng.random() < BYSTANDER or shown["relationship"] else 1
+    camera_moves, quality = bool(rng.random() < 0.5), int(rng.integers(3))
+    place = PLACES[group % len(PLACES)]
+    if name == "synth-hmdb":
+        where = f"Synthetic_{place}_{group:02d}"
+        camera, view, grade = "cm" if camera_moves else "nm", "ba" if head == "back" else "fr", GRADES[quality]
+        stem = f"{where}_{action}_f_{camera}_np{people}_{view}_{grade}_{clip - 1}"
+    else:
+        where = f"g{group:02d}"
+        stem = f"v_{action}_{where}_c{clip:02d}"
+    return Plan(
+        dataset=name,
+        preset=preset,
+        seed=seed,
+        video_id=f"{action}/{stem}",
+        action=action,
+        group=where,
+        place=place,
+        fold=fold,
+        labels=labels,
+        head=head,
+        people=people,
+        camera_moves=camera_moves,
+        quality=quality,
+    )
 
 
 def _fold(group: int, sizes: Preset) -> int:
@@ -183,23 +205,11 @@ def _fold(group: int, sizes: Preset) -> int:
     return fold if fold <= sizes.splits else 0
 
 
-def _names(
-    name: str, action: str, place: str, group: int, clip: int, *, head: Head, people: int, camera_moves: bool, quality: int
-) -> tuple[str, str]:
-    """Group and file name without suffix, in the grammar of HMDB51 or UCF101."""
-    if name == "synth-ucf":
-        return f"g{group:02d}", f"v_{action}_g{group:02d}_c{clip:02d}"
-    title = f"Synthetic_{place}_{group:02d}"
-    camera, view = "cm" if camera_moves else "nm", "ba" if head == "back" else "fr"
-    grade = ("bad", "med", "goo")[quality]
-    return title, f"{title}_{action}_f_{camera}_np{people}_{view}_{grade}_{clip - 1}"
-
-
-def _labels(name: str, seed: int, actions_V: np.ndarray, folds_V: np.ndarray) -> np.ndarray:
+def _labels(name: str, seed: int, actions_V: NDArray[np.str_], folds_V: NDArray[np.int64]) -> NDArray[np.int64]:
     """V x 5 labels in {0, 1} by exact quotas per fold. A bare torso shows skin: nudity is drawn among skin_color."""
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, NDArray[np.int64]] = {}
     for attribute in attributes():
-        column = np.zeros(len(actions_V), dtype=int)
+        column = np.zeros(len(actions_V), dtype=np.int64)
         for fold in np.unique(folds_V):
             inside = np.flatnonzero(folds_V == fold)
             able = inside if attribute.name != "nudity" else inside[columns["skin_color"][inside] == 1]
@@ -210,7 +220,7 @@ def _labels(name: str, seed: int, actions_V: np.ndarray, folds_V: np.ndarray) ->
     return np.stack(list(columns.values()), axis=1)
 
 
-def _even_ranks(classes: np.ndarray, rng: Rng) -> np.ndarray:
+def _even_ranks(classes: NDArray[np.str_], rng: Rng) -> NDArray[np.float64]:
     """Random ranks in [0, 1) whose smallest k are spread evenly over the classes, for any k."""
     rank = np.empty(len(classes))
     for one in np.unique(classes):

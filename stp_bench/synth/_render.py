@@ -35,7 +35,7 @@ def cast(plan: Plan) -> Cast:
     sizes = plan.sizes
     width, height, frames = sizes.width, sizes.height, sizes.frames
     rng = generator(plan.seed, plan.dataset, plan.video_id, "render")
-    camera = _scene.camera(frames, width, height, moves=plan.camera_moves, quality=plan.quality, rng=rng)
+    camera = _scene.camera(frames, width, moves=plan.camera_moves, rng=rng)
     labels = Labels(**{a.name: bool(v) for a, v in zip(attributes(), plan.labels, strict=True)})
     action = ACTIONS[plan.dataset][plan.action]
 
@@ -53,12 +53,13 @@ def cast(plan: Plan) -> Cast:
     other_look = look(labels, other_head, rng)
     other_scale = scale * rng.uniform(0.92, 1.06)
     side = 1 - acting if action.arms != "both" else int(rng.integers(2))
-    distance = rng.uniform(0.28, 0.36) if labels.relationship else rng.uniform(0.62, 0.85)
+    distance = rng.uniform(0.38, 0.46) if labels.relationship else rng.uniform(0.62, 0.85)
     along = labels.relationship and action.travels
     other_motion = _company(motion, frames, rng) if along else held(frames, rng)
     other = skeleton(other_motion, broad=_broad(other_look))
     offset = np.array([SIDES[side] * distance * scale, rng.uniform(-0.03, 0.01) * height])
     if labels.relationship:
+        origin = origin - 0.35 * offset * np.array([1.0, 0.0])  # a pair is framed as a pair
         offset = offset / scale * np.array([1.0, -1.0])
         _touch(actor, other, side, offset, other_scale / scale, action, rng)
         offset = offset * np.array([1.0, -1.0]) * scale
@@ -106,23 +107,25 @@ def frames(plan: Plan) -> Iterator[Frame]:
     light = _scene.falloff(painted.shape[1], painted.shape[0], rng) * camera.light
     backdrop = np.clip(painted * light, 0, 255).astype(np.uint8)
     passer = _scene.passer(sizes.frames, width, height, rng) if rng.random() < PASSER else None
-    left, top = (painted.shape[1] - width) / 2, (painted.shape[0] - height) / 2
-    for t in range(sizes.frames):
+    noises = _scene.sensor_noise(sizes.frames, width, height, quality=plan.quality, rng=rng)
+    left, top = (painted.shape[1] - width) // 2, (painted.shape[0] - height) // 2
+    still = np.ascontiguousarray(backdrop[top : top + height, left : left + width])
+    for t, noise in enumerate(noises):
         dx, dy = camera.shift_T2[t]
-        view = np.array([[1, 0, dx - left], [0, 1, dy - top]])
-        frame = np.asarray(cv2.warpAffine(backdrop, view, (width, height), flags=cv2.INTER_LINEAR), dtype=np.uint8)
+        frame = still.copy()
+        if plan.camera_moves:
+            view = np.array([[1, 0, dx - left], [0, 1, dy - top]])
+            cv2.warpAffine(backdrop, view, (width, height), dst=frame, flags=cv2.INTER_LINEAR)
         if passer is not None:
             passer.draw(frame, t)
         for figure in people.figures:
             draw(frame, figure, t)
         frame = np.asarray(cv2.convertScaleAbs(frame, alpha=float(camera.flicker_T[t])), dtype=np.uint8)
-        y, x = camera.windows_T2[t]
-        noise = camera.noise[y : y + height, x : x + width]
         yield np.asarray(cv2.add(frame, noise, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def boxes(plan: Plan) -> Array:
-    """P x T x 2 x 4: person and head box (x1, y1, x2, y2) of each person, clipped to the picture; empty ones have no area."""
+    """P x T x 2 x 4: person and head box (x1, y1, x2, y2) of each person; clipped to the picture, so perhaps empty."""
     stacked = np.stack([figure.boxes for figure in cast(plan).figures])
     limit = np.array([plan.sizes.width, plan.sizes.height] * 2, dtype=float)
     return np.clip(stacked, 0.0, limit)

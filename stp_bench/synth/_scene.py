@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from stp_bench.synth._figure import SHIFT, Array, Color, Frame, garment
-from stp_bench.synth._motions import Rng
+from stp_bench.synth._figure import SHIFT, Color, Frame, garment
+from stp_bench.synth._motions import Array, Rng
 
 MARGIN = 0.06
 """Share of the picture's width and height that a background has to spare on each side for the camera."""
+NOISE = (3.5, 2.2, 1.2)
+"""Standard deviation of the sensor noise for bad, medium and good quality."""
 
 
 def background(kind: str, width: int, height: int, rng: Rng) -> Frame:
@@ -20,11 +24,12 @@ def background(kind: str, width: int, height: int, rng: Rng) -> Frame:
     canvas = np.empty((high, wide, 3), dtype=np.uint8)
     horizon = int(high * rng.uniform(0.6, 0.75))
     {"room": _room, "park": _park, "gym": _gym, "city": _city}[kind](canvas, horizon, rng)
-    texture = sum(
-        cv2.resize(rng.normal(0, 3.5, (high // step + 2, wide // step + 2)), (wide, high), interpolation=cv2.INTER_LINEAR)
-        for step in (24, 10, 4)
-    )
-    return np.clip(canvas + np.asarray(texture)[:, :, None], 0, 255).astype(np.uint8)
+    texture: Array = np.zeros((high, wide))
+    for step in (24, 10, 4):
+        grains = rng.normal(0, 3.5, (high // step + 2, wide // step + 2))
+        smooth = cv2.resize(grains, (wide, high), interpolation=cv2.INTER_LINEAR)
+        texture = np.asarray(texture + smooth, dtype=np.float64)
+    return np.asarray(np.clip(canvas + texture[:, :, None], 0, 255), dtype=np.uint8)
 
 
 def _tone(rng: Rng, saturation: tuple[int, int], value: tuple[int, int], hue: tuple[int, int] = (0, 180)) -> Color:
@@ -62,7 +67,13 @@ def _park(canvas: Frame, horizon: int, rng: Rng) -> None:
     for _ in range(int(rng.integers(2, 5))):
         x, size = rng.uniform(0, 1) * wide, rng.uniform(0.06, 0.12) * wide
         _box(canvas, x - size * 0.12, horizon - size * 1.2, size * 0.24, size * 1.3, (70, 48, 34))
-        cv2.circle(canvas, (int(x), int(horizon - size * 1.6)), int(size * 0.8), _tone(rng, (100, 170), (50, 110), (38, 80)), -1)
+        cv2.circle(
+            canvas,
+            (int(x), int(horizon - size * 1.6)),
+            int(size * 0.8),
+            _tone(rng, (100, 170), (50, 110), (38, 80)),
+            -1,
+        )
 
 
 def _gym(canvas: Frame, horizon: int, rng: Rng) -> None:
@@ -107,14 +118,10 @@ class Camera:
     """Brightness factor around 1."""
     light: Array
     """3: factor per color channel of the whole video."""
-    noise: np.ndarray
-    """A patch of sensor noise, larger than a frame; every frame adds another window of it."""
-    windows_T2: np.ndarray
-    """Where the window of each frame starts."""
 
 
-def camera(frames: int, width: int, height: int, *, moves: bool, quality: int, rng: Rng) -> Camera:
-    """A random camera: light and white balance, slow flicker, noise by quality, and a gently swaying hand."""
+def camera(frames: int, width: int, *, moves: bool, rng: Rng) -> Camera:
+    """A random camera: light and white balance, slow flicker, and a gently swaying hand if it ``moves``."""
     t = np.arange(frames)
 
     def sway(share: float, period: tuple[float, float]) -> Array:
@@ -125,19 +132,23 @@ def camera(frames: int, width: int, height: int, *, moves: bool, quality: int, r
     if moves:
         shift[:, 0] = sway(0.003, (12, 20)) + sway(0.008, (30, 60))
         shift[:, 1] = sway(0.002, (12, 20)) + sway(0.005, (30, 60))
-    sigma = (3.5, 2.2, 1.2)[quality]
-    slack = 16
-    noise = rng.standard_normal((height + slack, width + slack, 3), dtype=np.float32) * sigma
     return Camera(
         shift_T2=shift,
         flicker_T=1 + 0.02 * np.sin(2 * np.pi * t / rng.uniform(20, 50) + rng.uniform(0, 2 * np.pi)),
         light=rng.uniform(0.78, 1.12) * (1 + rng.uniform(-0.07, 0.07, 3)),
-        noise=noise.round().astype(np.int16),
-        windows_T2=rng.integers(0, slack, (frames, 2)),
     )
 
 
-def falloff(width: int, height: int, rng: Rng) -> np.ndarray:
+def sensor_noise(frames: int, width: int, height: int, *, quality: int, rng: Rng) -> Iterator[NDArray[np.int16]]:
+    """Per frame an H x W x 3 array of noise to add: random windows of one patch, since fresh noise would cost most."""
+    slack = 16
+    grains = rng.standard_normal((height + slack, width + slack, 3), dtype=np.float32) * NOISE[quality]
+    patch = grains.round().astype(np.int16)
+    for y, x in rng.integers(0, slack, (frames, 2)):
+        yield patch[y : y + height, x : x + width]
+
+
+def falloff(width: int, height: int, rng: Rng) -> Array:
     """H x W x 1 light map: brightest at a random place, down to about three quarters in the far corner."""
     cx, cy = rng.uniform(0.2, 0.8) * width, rng.uniform(0.0, 0.6) * height
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -166,7 +177,9 @@ class Passer:
                 wings = np.array([[x - int(r), y - flap], [x, y], [x + int(r), y - flap]], dtype=np.int32)
                 cv2.polylines(frame, [wings], False, (30, 30, 36), max(1, int(self.size / 3)), cv2.LINE_AA, SHIFT)
             case _:
-                body = np.array([[x - 2 * r, y - r], [x + 2 * r, y - r], [x + 2 * r, y], [x - 2 * r, y]]).astype(np.int32)
+                body = np.array([[x - 2 * r, y - r], [x + 2 * r, y - r], [x + 2 * r, y], [x - 2 * r, y]]).astype(
+                    np.int32
+                )
                 cv2.fillConvexPoly(frame, body, self.color, cv2.LINE_AA, SHIFT)
                 for dx in (-1.2, 1.2):
                     cv2.circle(frame, (int(x + dx * r), y), int(0.45 * r), (24, 24, 24), -1, cv2.LINE_AA, SHIFT)

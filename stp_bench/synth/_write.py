@@ -15,11 +15,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import av
-import cv2
 import numpy as np
 import pandas as pd
 from filelock import FileLock
@@ -27,7 +26,15 @@ from stp_annotations import attributes
 
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import (
-    atomic_path, free_bytes, human_bytes, make_folder, read_json, sha256_file, unwritable, write_bytes, write_json,
+    atomic_path,
+    free_bytes,
+    human_bytes,
+    make_folder,
+    read_json,
+    sha256_file,
+    unwritable,
+    write_bytes,
+    write_json,
 )  # fmt: skip
 from stp_bench.index import Dataset, read_index, write_index
 from stp_bench.schema import Part, Video
@@ -204,7 +211,9 @@ def _render_all(plans: Sequence[Plan], folder: Path, workers: int) -> Iterator[t
             yield future.result()
     except BrokenProcessPool as error:
         raise WorkError(
-            f"making videos in {folder} stopped", "a worker process was killed (out of memory?)", "run the command again"
+            f"making videos in {folder} stopped",
+            "a worker process was killed, perhaps for want of memory",
+            "run the same command again",
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -309,5 +318,5 @@ def _write_manifest(
         prevalence={a.name: round(float(r), 6) for a, r in zip(attributes(), rates, strict=True)},
         rho=0.0,
         cmap_floor=round(100 * float(test.mean()), 6),
-        versions={"numpy": np.__version__, "opencv": cv2.__version__, "av": av.__version__},
+        versions={module: version(module) for module in ("numpy", "opencv-python-headless", "av")},
     )  # fmt: skip

@@ -121,7 +121,7 @@ def test_states_of_other_parts_or_shapes_are_refused(tmp_path: Path) -> None:
     network = nn.Linear(2, 1)
     with pytest.raises(UserError, match="does not fit"):
         restore({"a": network}, {"b": network.state_dict()}, tmp_path)
-    with pytest.raises(UserError, match="a: .*does not fit|does not fit.*a:"):
+    with pytest.raises(UserError, match="does not fit, a: "):
         restore({"a": network}, {"a": nn.Linear(3, 1).state_dict()}, tmp_path)
 
 

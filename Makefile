@@ -1,0 +1,51 @@
+# Each target sets itself up: it needs make, and Python 3.11 or newer, and nothing else.
+#   make demo   the main job on the embedded data: a table and a picture in minutes
+#   make test   all tests
+#   make lint   formatting, lint, types, import contracts
+#   make check  lint and test, what the continuous integration runs
+# PYTHON=... names an interpreter, VENV=... another environment, ARGS=... passes options on to pytest or the demo.
+
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint check format install clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(READY)
+	$(BIN)/stp-bench evaluate --method stprivacy --protocol unseen $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(READY)
+
+# Made again when the requirements change; pip then only installs what differs.
+$(READY): pyproject.toml constraints.txt
+	@set -e; \
+	if ! $(BIN)/python -c '' 2>/dev/null; then \
+	  python="$$(sh tools/find-python.sh '$(PYTHON)')"; \
+	  echo "making $(VENV) with $$python"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

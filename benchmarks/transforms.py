@@ -1,0 +1,100 @@
+"""How many clips per second each installed method anonymizes, at the sizes of the presets small and paper.
+
+Fixed region methods are measured with boxes and on whole frames; learned methods as built, since their cost does not
+depend on the values of their weights. Beside the blurs stands the same blur by torchvision (padding and convolutions),
+on the same clips.
+
+    python benchmarks/transforms.py [--device cuda] [--seconds 2] [--threads 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from _report import Report
+from stp_baselines.regions import scaled_blur
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from stp_bench.checkpoints import to_device
+from stp_bench.clips import Clips
+from stp_bench.config import preset, vit_spec
+from stp_bench.methods import MethodSpec, specs
+
+CPU_BATCH = 8
+
+
+def clips_per_second(work: Callable[[], object], batch: int, seconds: float, device: str) -> float:
+    """Clips per second of ``work``, which does ``batch`` of them; the best of three runs."""
+
+    def measure() -> float:
+        start, done = time.perf_counter(), 0
+        while (passed := time.perf_counter() - start) < seconds / 3:
+            work()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            done += batch
+        return done / passed
+
+    work()
+    return max(measure() for _ in range(3))
+
+
+def made_up_clips(frames: int, size: int, batch: int, device: str) -> Clips:
+    """Noise with one person per frame, a third of its width and three quarters of its height."""
+    x = torch.rand(batch, 3, frames, size, size, device=device)
+    box = torch.tensor([size / 3, size / 8, 2 * size / 3, 7 * size / 8], device=device)
+    return Clips(x, box.expand(batch, frames, 1, 4))
+
+
+def reference_blur(x_BCTHW: Tensor, kernel: int, sigma: float) -> Tensor:
+    """torchvision's blur of every frame."""
+    return gaussian_blur(x_BCTHW.flatten(1, 2), [kernel, kernel], [sigma, sigma]).view(x_BCTHW.shape)
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = options.device
+    report = Report(f"transforms-{device.split(':')[0]}", "Clips per second of every method", device=device)
+
+    for name in ("small", "paper"):
+        run = preset(name)
+        batch = min(run.batch, CPU_BATCH) if device == "cpu" else run.batch
+        clips = made_up_clips(run.frames, run.size, batch, device)
+        shape = f"{batch} x 3 x {run.frames} x {run.size} x {run.size}"
+
+        def add(method: str, how: str, work: Callable[[], object]) -> None:
+            rate = clips_per_second(work, batch, options.seconds, device)
+            report.row(preset=name, clips=shape, method=method, how=how, clips_per_second=rate)
+
+        for spec in specs().values():
+            if not isinstance(spec, MethodSpec):
+                continue
+            method = spec.make(spec.configure(name), vit_spec(run, image_weights=False))
+            to_device(method, device)
+            if "boxes" in spec.needs:
+                add(spec.name, "boxes", lambda: method.anonymize(clips))
+                whole = Clips(clips.x_BCTHW)
+                add(spec.name, "full_frame", lambda: method.anonymize(whole))
+            else:
+                add(spec.name, "", lambda: method.anonymize(clips))
+            if spec.name.startswith("blur-"):
+                config = spec.configure(name)
+                sizes = scaled_blur(config.kernel, config.sigma, run.size)
+                ours, theirs = method.anonymize(whole).x_BCTHW, reference_blur(clips.x_BCTHW, *sizes)
+                assert torch.allclose(ours, theirs, atol=1e-3 if device != "cpu" else 1e-5)
+                add(spec.name, "full_frame, by torchvision", lambda: reference_blur(clips.x_BCTHW, *sizes))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Prepared benchmarks on disk: where they lie, opening one, and whether it is what its index says.
+
+`check` reads every file once. What decoding showed is in the index since the data were prepared, so a file with the
+indexed SHA-256 needs no second decoding; only one that differs is decoded, to tell a damaged file from a replaced one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stp_bench import video_io
+from stp_bench.errors import UserError, WorkError
+from stp_bench.files import sha256_file
+from stp_bench.index import Dataset, read_index
+from stp_bench.schema import Part, Target, Video
+
+Side = Literal["train", "test", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideReport:
+    """One side of a split, or all videos."""
+
+    videos: int
+    labelled: int
+    """Videos with private labels."""
+    prevalence: Mapping[str, float | None]
+    """Share of positives per private class among labelled videos; None where none is labelled."""
+    per_action: Mapping[str, int]
+    """Videos per action class; classes without any are listed with 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitReport:
+    """An official split."""
+
+    train: SideReport
+    test: SideReport
+    unused: int
+    same_content: tuple[tuple[str, str], ...]
+    """Pairs (training video, test video) whose files are equal."""
+    shared_groups: tuple[str, ...]
+    """Groups (one source video, one set of people) with clips on both sides: identity can leak."""
+    test_in_shared_groups: int
+    """Test videos of these groups."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What `check` found. ``problems`` holds one sentence per defect; facts that the data set is known for, such as
+    groups on both sides of its official split, are no defects."""
+
+    name: str
+    videos: int
+    frames: int
+    seconds: float
+    bytes: int
+    all: SideReport
+    splits: Mapping[int, SplitReport]
+    stated_prevalence: Mapping[str, float]
+    """What the label release states; empty where it states nothing."""
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+    """Readable files that are not the indexed ones."""
+    unreadable: Mapping[str, str]
+    """Video id to reason."""
+    problems: tuple[str, ...]
+
+
+def folder(home: Path, name: str, preset: str, seed: int) -> Path:
+    """Where the data home keeps an embedded benchmark."""
+    return home / "data" / name / f"{preset}-seed{seed}"
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a prepared benchmark.
+
+    Raises:
+        UserError: the folder is missing, not (or not completely) prepared, or without videos.
+        WorkError: its index is damaged.
+    """
+    if not (folder / "index.json").exists():
+        why = "it was not finished" if folder.exists() else "there is no such folder"
+        mend = "run 'stp-bench data synth' or 'stp-bench data prepare' first"
+        raise UserError(f"no prepared benchmark in {folder}", why, mend)
+    try:
+        dataset = read_index(folder)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        why = f"it cannot be understood ({type(error).__name__}: {error})"
+        raise WorkError(f"the index in {folder} is damaged", why, "prepare the data again") from error
+    if not dataset.videos:
+        raise UserError(
+            f"the benchmark in {folder} is empty", "it has no videos", "prepare it from a folder with videos"
+        )
+    return dataset
+
+
+def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Compare a prepared benchmark with its own index, splits and label release.
+
+    Args:
+        dataset: what to check.
+        progress: called as ``progress(done, total)`` with numbers of videos.
+    """
+    missing, changed, unreadable = [], [], {}
+    for done, video in enumerate(dataset.videos, start=1):
+        path = dataset.path(video)
+        if not path.is_file():
+            missing.append(video.video_id)
+        else:
+            try:
+                if sha256_file(path) != dataset.facts[video.video_id][1]:
+                    video_io.probe(path)
+                    changed.append(video.video_id)
+            except WorkError as error:
+                unreadable[video.video_id] = error.why
+            except OSError as error:
+                unreadable[video.video_id] = (error.strerror or str(error)).lower()
+        if progress is not None:
+            progress(done, len(dataset.videos))
+    splits = {number: _split_report(dataset, side) for number, side in dataset.parts.items()}
+    everything = _side_report(dataset, dataset.videos)
+    stated = _stated_prevalence(dataset)
+    found = {
+        "missing": missing,
+        "changed since they were prepared": changed,
+        "unreadable": list(unreadable),
+        "without private labels": _unlabelled(dataset),
+    }
+    problems = [f"{_some(ids)} {what}" for what, ids in found.items() if ids]
+    for number, split in splits.items():
+        if split.same_content:
+            problems.append(
+                f"split {number}: {_some([b for _, b in split.same_content])} also in training under another name"
+            )
+        problems += [
+            f"split {number}: no {part} videos" for part in ("train", "test") if not getattr(split, part).videos
+        ]
+    problems += [
+        f"prevalence of {name} is {everything.prevalence[name]:.3f}, its release states {value:.3f}"
+        for name, value in stated.items()
+        if (measured := everything.prevalence[name]) is not None and abs(measured - value) >= 0.0005
+    ]
+    return Report(
+        name=dataset.benchmark.name,
+        videos=len(dataset.videos),
+        frames=sum(v.frames for v in dataset.videos),
+        seconds=sum(v.frames / v.fps for v in dataset.videos if v.fps > 0),
+        bytes=sum(size for size, _ in dataset.facts.values()),
+        all=everything,
+        splits=splits,
+        stated_prevalence=stated,
+        missing=tuple(missing),
+        changed=tuple(changed),
+        unreadable=unreadable,
+        problems=tuple(problems),
+    )
+
+
+def prevalence(videos: Sequence[Video], target: Target) -> dict[str, float | None]:
+    """Share of positives per class of a multilabel target among labelled videos; None where none is labelled."""
+    labels = [found for v in videos if (found := v.labels.get(target.name)) is not None]
+    columns = zip(*labels, strict=True) if labels else [()] * len(target.classes)
+    return {c: sum(column) / len(labels) if labels else None for c, column in zip(target.classes, columns, strict=True)}
+
+
+def _side_report(dataset: Dataset, videos: Sequence[Video]) -> SideReport:
+    action, privacy = dataset.benchmark.action, dataset.benchmark.privacy
+    counts = Counter(number for v in videos for number in v.labels.get(action.name) or ())
+    if action.kind == "multilabel":
+        counts = Counter(i for v in videos for i, yes in enumerate(v.labels.get(action.name) or ()) if yes)
+    return SideReport(
+        videos=len(videos),
+        labelled=sum(v.labels.get(privacy.name) is not None for v in videos),
+        prevalence=prevalence(videos, privacy),
+        per_action={name: counts[number] for number, name in enumerate(action.classes)},
+    )
+
+
+def _split_report(dataset: Dataset, parts: Mapping[str, Part]) -> SplitReport:
+    sides = {part: [v for v in dataset.videos if parts.get(v.video_id) == part] for part in ("train", "test")}
+    train, test = sides["train"], sides["test"]
+    trained = {dataset.facts[v.video_id][1]: v.video_id for v in train}
+    pairs = ((trained.get(dataset.facts[v.video_id][1]), v.video_id) for v in test)
+    shared = {v.group for v in train} & {v.group for v in test} - {None}
+    return SplitReport(
+        train=_side_report(dataset, train),
+        test=_side_report(dataset, test),
+        unused=len(dataset.videos) - len(train) - len(test),
+        same_content=tuple((a, b) for a, b in pairs if a is not None),
+        shared_groups=tuple(sorted(g for g in shared if g is not None)),
+        test_in_shared_groups=sum(v.group in shared for v in test),
+    )
+
+
+def _stated_prevalence(dataset: Dataset) -> dict[str, float]:
+    stated = dataset.manifest.get("prevalence")
+    names = dataset.benchmark.privacy.classes
+    return {n: float(stated[n]) for n in names if n in stated} if isinstance(stated, Mapping) else {}
+
+
+def _unlabelled(dataset: Dataset) -> list[str]:
+    name = dataset.benchmark.privacy.name
+    return [v.video_id for v in dataset.videos if v.labels.get(name) is None]
+
+
+def _some(ids: Sequence[str]) -> str:
+    """``3 videos (a, b, c)``, with at most the first five ids."""
+    more = ", ..." if len(ids) > 5 else ""
+    return f"{len(ids)} video{'s' if len(ids) != 1 else ''} ({', '.join(ids[:5])}{more})"
