@@ -59,13 +59,9 @@ class Report:
 
 
 def _text(value: Any) -> str:
-    return (
-        f"{value:,.4g}"
-        if isinstance(value, float) and value < 100
-        else f"{value:,.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.4g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _machine(device: str) -> str:

@@ -21,7 +21,7 @@ from stp_bench.clipstore import Augment, center_batches, train_loader, view_batc
 from stp_bench.display import display, sparsified, to_uint8
 from stp_bench.files import read_json, sha256_file, write_json
 from stp_bench.jobs import Job, Request, Side, resolve
-from stp_bench.methods import FitTask, Loader, Method
+from stp_bench.methods import FitTask, HasKeep, Loader, Method
 from stp_bench.metrics import UNLABELLED, Floats, Ints, best_f1_threshold
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.progress import Reporter
@@ -30,7 +30,7 @@ from stp_bench.results import Result
 from stp_bench.schema import Stage, Target, Video
 from stp_bench.scoring import score
 from stp_bench.store import StageStore
-from stp_bench.training import CHECKPOINT, autocast, load_checkpoint, restore, run_phase
+from stp_bench.training import CHECKPOINT, autocast, load_checkpoint, restore, run_phase, seed_everything
 
 FIT_VERSION, PROBES_VERSION = 1, 1
 """Raised by hand whenever a kind of stage would give other numbers for the same inputs."""
@@ -124,7 +124,7 @@ def train(request: Request, out: Path | None, reporter: Reporter) -> Path:
     out = rundir.claim(out or rundir.default(job, stages.fit[-1].key), job, stages.fit[-1].key)
     stage_store = StageStore(request.home, job.device)
     _, fitted = fit_method(job, stages.fit, stage_store, reporter)
-    rundir.write_fit(out, fit=[stage_store.folder(s) for s in stages.fit], fitted=fitted)
+    rundir.write_fit(out, curves=[stage_store.folder(s) for s in stages.fit], fitted=fitted)
     return out
 
 
@@ -138,6 +138,7 @@ def fit_method(
     fitted = job.checkpoint
     if stages:
         task = _fit_task(job)
+        seed_everything(f"{stages[0].key}/{job.request.seed}")
         phases = {phase.name: phase for phase in method.phases(task)}
         for stage in stages:
             phase = phases[stage.inputs["phase"]]
@@ -151,7 +152,8 @@ def fit_method(
                 fitted = folder
     checkpoints.to_device(method, job.device)
     if job.request.keep is not None:
-        method = method.with_keep(job.request.keep)  # type: ignore[attr-defined]  # resolve() checked that it has it
+        assert isinstance(method, HasKeep)  # `resolve` refuses the option otherwise
+        method = method.with_keep(job.request.keep)
     return method, fitted
 
 

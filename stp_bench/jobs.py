@@ -20,7 +20,7 @@ from stp_bench.config import RunConfig
 from stp_bench.errors import UserError, unknown_name
 from stp_bench.files import fingerprint, sha256_file
 from stp_bench.index import Dataset
-from stp_bench.methods import MethodSpec
+from stp_bench.methods import HasKeep, HasVariant, MethodSpec
 from stp_bench.progress import Reporter
 from stp_bench.schema import Benchmark, ClipSpec, Probe, Protocol, SplitRef, Video, VitSpec
 
@@ -144,11 +144,11 @@ def resolve(request: Request, reporter: Reporter) -> Job:
         opened[name] = dataset, _store(dataset, recipe, request, reporter)
     sides, overlap = _sides(protocol, opened, recipe)
     has_boxes = "boxes" in spec.needs and opened[on][0].boxes is not None
-    variant = getattr(spec.make(config, vit), "variant", None)
+    built = spec.make(config, vit)
     return Job(
         request=request, preset=preset, spec=spec, config=config, run=run, vit=vit, protocol=protocol, weights=weights,
         weights_digest=weights_digest, device=device, precision=precision, sides=sides, overlap=overlap,
-        checkpoint=checkpoint, variant=variant(has_boxes) if variant else None,
+        checkpoint=checkpoint, variant=built.variant(has_boxes) if isinstance(built, HasVariant) else None,
     )  # fmt: skip
 
 
@@ -236,7 +236,7 @@ def check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) 
         return
     if not 0 < keep <= 1:
         raise UserError(f"--keep {keep} is out of range", "it is a share of tubelets", "use a value in (0, 1]")
-    if not hasattr(spec.make(config, vit), "with_keep"):
+    if not isinstance(spec.make(config, vit), HasKeep):
         raise UserError(f"--keep does not fit {spec.name}", "it drops no tubelets", "leave the option out")
 
 

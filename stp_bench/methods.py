@@ -97,6 +97,24 @@ class Method(Protocol):
     def anonymize(self, clips: Clips) -> Anonymized: ...
 
 
+@runtime_checkable
+class HasVariant(Protocol):
+    """A method whose name leaves open what it does, e.g. black out boxes or whole frames."""
+
+    def variant(self, has_boxes: bool) -> str | None:
+        """What it will do on a benchmark with or without boxes; part of the cache key and of the result."""
+        ...
+
+
+@runtime_checkable
+class HasKeep(Protocol):
+    """A method with a dial at deployment: the share of tubelets it keeps."""
+
+    def with_keep(self, alpha: float) -> Method:
+        """The same fitted method at another keep ratio."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class NoConfig:
     """The configuration of a method without options."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,13 @@ def curves_picture(curves: pd.DataFrame, out: Path) -> None:
     names = list(dict.fromkeys(curves["name"]))
     columns = min(3, max(1, len(names)))
     rows = max(1, math.ceil(len(names) / columns))
-    figure = _figure(3.6 * columns, 2.4 * rows)
+    width, height = 3.6 * columns, 2.4 * rows
+    figure = _figure(
+        width, height, layout=None
+    )  # equal panels: nothing for a layout engine to find out, at a high price
+    figure.subplots_adjust(
+        left=0.6 / width, right=1 - 0.15 / width, bottom=0.45 / height, top=1 - 0.3 / height, wspace=0.25, hspace=0.45
+    )
     axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axis, name in zip(axes, names, strict=False):
         for phase, line in curves[curves["name"] == name].groupby("phase", sort=False):
@@ -74,8 +80,9 @@ def curves_picture(curves: pd.DataFrame, out: Path) -> None:
             )
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("epoch", fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(fontsize=7, frameon=False)
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axis.yaxis.get_offset_text().set_fontsize(7)
+        axis.legend(fontsize=7, frameon=False, loc="upper right")
         _plain(axis)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
@@ -166,11 +173,11 @@ def _percent(value: float | None, scale: float) -> float:
     return math.nan if value is None else scale * value
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     # The object interface: no global state, no window system, safe in any thread.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _plain(axis: Axes) -> None:

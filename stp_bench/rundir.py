@@ -75,9 +75,7 @@ def write(
     scores = read_json(scored / "scores.json")
     for name in ("predictions.parquet", "reference.parquet"):
         _copy(probes / name, out / name)
-    write_fit(out, fit=fit, fitted=fitted)
-    curves = _curves([*fit, probes], out)
-    pictures.curves_picture(curves, out / "curves.png")
+    write_fit(out, curves=[*fit, probes], fitted=fitted)
     result = _result(job, stages, [*fit, probes, scored], scores, raw)
     with np.load(probes / "strips.npz") as strips:
         pictures.result_picture(result.to_dict(), dict(strips), out / "result.png")
@@ -85,13 +83,12 @@ def write(
     return result
 
 
-def write_fit(out: Path, *, fit: Sequence[Path], fitted: Path | None) -> None:
-    """The fitted method and the curves of its phases."""
+def write_fit(out: Path, *, curves: Sequence[Path], fitted: Path | None) -> None:
+    """The fitted method, and the training curves of some stages."""
     if fitted is not None:
         for name in (checkpoints.WEIGHTS, checkpoints.CARD):
             _copy(fitted / name, out / name)
-    if fit:
-        pictures.curves_picture(_curves(fit, out), out / "curves.png")
+    pictures.curves_picture(_curves(curves, out), out / "curves.png")
 
 
 def _result(

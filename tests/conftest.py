@@ -1,4 +1,4 @@
-"""What all tests share: a data home of their own, so that none touches the user's, and one tiny benchmark pair in it."""
+"""What all tests share: a data home of their own, so that none touches the user's, and a tiny benchmark in it."""
 
 from __future__ import annotations
 

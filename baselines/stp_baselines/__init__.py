@@ -107,7 +107,7 @@ def _bad(field: str, value: object, why: str, mend: str) -> UserError:
 
 
 _PAPER = "Li et al., STPrivacy (ICCV 2023), Table 1"
-_BLUR = f"{_PAPER}; kernels as in Ilic et al., Selective, Interpretable and Motion Consistent Obfuscation (CVPR 2024)"
+_BLUR = f"{_PAPER}; kernels of Ilic et al. (CVPR 2024)"
 
 RAW = MethodSpec(
     name="raw",

@@ -50,8 +50,8 @@ class Anonymizer:
 
     def __init__(self, config: Config, vit: VitSpec) -> None:
         self.config, self.vit = config, vit
-        own = dataclasses.replace(vit, depth=config.depth or vit.depth, tubelet=config.tubelet or vit.tubelet)
-        self.network = STPrivacy(own, config)
+        self.own = dataclasses.replace(vit, depth=config.depth or vit.depth, tubelet=config.tubelet or vit.tubelet)
+        self.network = STPrivacy(self.own, config)
         self.alpha: float | tuple[float, ...] = config.alpha
 
     def with_keep(self, alpha: float | Sequence[float]) -> Anonymizer:
@@ -86,7 +86,7 @@ class Anonymizer:
                 "fit it on videos that have them",
             )
         with _seeded(task.seed):
-            self.network.load_state_dict(STPrivacy(self.network.vit, self.config).state_dict())
+            self.network.load_state_dict(STPrivacy(self.own, self.config).state_dict())
             load_image_weights(self.network, task.weights, inflation=self.config.inflation)
             self.network.to(task.device)
             return Initialization(self, task), Adversarial(self, task)

@@ -59,7 +59,7 @@ class STPrivacy(TubeletTransformer):
         self.has_pab = config.mechanisms != "sparsification_only"
         super().__init__(vit if self.has_pab else dataclasses.replace(vit, depth=M * layers), attn_eps=config.attn_eps)
         self.config = config
-        self.spans = [slice(m * layers, (m + 1) * layers) for m in range(M)] + [slice(M * layers, None)]
+        self.spans = [slice(m * layers, (m + 1) * layers) for m in range(M)] + [slice(M * layers, vit.depth)]
         predictors = [KeepPredictor(vit.dim, config.separate_mlps) for _ in range(M if self.has_psb else 0)]
         self.score_predictor = nn.ModuleList(predictors)
         self.norm_recon = nn.LayerNorm(vit.dim, eps=1e-6)
@@ -155,13 +155,13 @@ class STPrivacy(TubeletTransformer):
     def in_pab(self, name: str) -> bool:
         """Whether a parameter belongs to the anonymization block; all others sparsify."""
         if name.startswith("blocks."):
-            return int(name.split(".")[1]) >= M * (self.vit.depth // (M + 1))
+            return int(name.split(".")[1]) >= self.spans[M].start
         return name.startswith(("norm_recon.", "head_recon."))
 
     def layer_of(self, name: str) -> int:
         """As for the recognizers; a predictor learns like the layer that follows it (release)."""
         if name.startswith("score_predictor."):
-            return self.spans[int(name.split(".")[1])].stop  # type: ignore[no-any-return]
+            return int(self.spans[int(name.split(".")[1])].stop)
         return super().layer_of(name)
 
 

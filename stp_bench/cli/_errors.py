@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,30 @@ PROGRAM = "stp-bench"
 INTERRUPTED = 130
 
 # The parser's own error class, under whichever name this version of Typer keeps it.
-(UsageError,) = typer.BadParameter.__bases__
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Group(TyperGroup):
     """A command group whose every failure, from a mistyped option to a full disk, ends in one line and a code."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **named: Any) -> Any:
-        named = {"prog_name": PROGRAM, **{k: v for k, v in named.items() if v is not None}}
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **named)
-        given = args[0] if args else named.get("args")
-        words = sys.argv[1:] if given is None else list(given)
-        return sys.exit(guarded(lambda: super(Group, self).main(*args, standalone_mode=False, **named), words))
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+
+        def command() -> Any:
+            return super(Group, self).main(
+                args, prog_name or PROGRAM, complete_var, standalone_mode=False, windows_expand_args=windows_expand_args,
+                **extra,
+            )  # fmt: skip
+
+        return sys.exit(guarded(command, words)) if standalone_mode else command()
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
@@ -82,8 +93,9 @@ def _usage_error(error: Any) -> UserError:
         return unknown_name("option", name, {o for p in context.command.params for o in p.opts if o.startswith("--")})
     message = error.format_message().rstrip(".")
     what, _, why = message.partition(": ")
-    fallback = "the command cannot do without it" if what.startswith("Missing") else "the command has no use for it"
-    why = why or fallback
+    if not why:
+        why = "the command cannot do without it" if what.startswith("Missing") else "the command has no use for it"
+        why = "none is given" if name else why
     return UserError(what[:1].lower() + what[1:], why[:1].lower() + why[1:], see)
 
 

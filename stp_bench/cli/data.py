@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
                 {
                     "name": name,
                     "title": described.title,
+                    "task": described.action.name,
                     "preset": preset,
                     "actions": len(described.action.classes),
                     "videos": catalogue.count(name, preset),
@@ -63,12 +65,15 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
             )
 
     def tables() -> Iterator[RenderableType]:
-        listed = table("Benchmarks", "name", "preset", "actions", "videos", "splits", "rate", "ready")
-        listed.columns[1].justify = listed.columns[-1].justify = "left"
+        listed = table(
+            "Benchmarks", "name", "task", "preset", "actions", "videos", "attributes", "splits", "rate", "ready"
+        )
+        for column in (1, 2, -1):
+            listed.columns[column].justify = "left"
         for row in rows:
             state = "[green]yes[/]" if row["ready"] else "made on first use"
-            numbers = (row["actions"], row["videos"], row["splits"], row["sampling_rate"])
-            listed.add_row(row["name"], row["preset"], *map(str, numbers), state)
+            numbers = (row["actions"], row["videos"], len(row["attributes"]), row["splits"], row["sampling_rate"])
+            listed.add_row(row["name"], row["task"], row["preset"], *map(str, numbers), state)
         yield listed
         yield f"attributes: {', '.join(rows[0]['attributes'])}"
 
@@ -146,3 +151,50 @@ def store(
         "videos": len(made), "bytes": made.bytes, "seconds": round(seconds, 3), "unreadable": dict(made.unreadable),
     }  # fmt: skip
     show(document, tables, as_json=as_json)
+
+
+@app.command(epilog="Example: stp-bench data check synth-hmdb --preset tiny")
+def check(
+    name: Name,
+    preset: Preset = "small",
+    seed: Seed = 0,
+    as_json: Json = False,
+    data_home: DataHome = None,
+    debug: Debug = False,
+) -> None:
+    """Check a prepared benchmark: files, splits, leakage between their sides, labels; exits with 1 on a problem."""
+    with working(as_json=as_json) as reporter:
+        from stp_bench import catalogue, data
+
+        catalogue.benchmark(name, preset)
+        dataset = data.open_dataset(data.folder(home_of(data_home), name, preset, seed))
+        with reporter.stage(f"check {name}", len(dataset.videos), "videos") as task:
+            report = data.check(dataset, progress=task.update)
+
+    def tables() -> Iterator[RenderableType]:
+        title = f"{name}: {report.videos} videos, {report.frames} frames, {human_bytes(report.bytes)}"
+        rates = table(f"{title}\nshare of positives", "attribute", "stated", "all")
+        sides = [report.all]
+        for number, split in report.splits.items():
+            rates.add_column(f"split {number} train", justify="right")
+            rates.add_column("test", justify="right")
+            sides += [split.train, split.test]
+        rates.add_row("(videos)", "", *(str(side.videos) for side in sides))
+        for attribute in report.all.prevalence:
+            stated = report.stated_prevalence.get(attribute)
+            rates.add_row(attribute, *(_rate(x) for x in (stated, *(side.prevalence[attribute] for side in sides))))
+        yield rates
+        for number, split in report.splits.items():
+            shared = f"{len(split.shared_groups)} groups on both sides ({split.test_in_shared_groups} test videos)"
+            yield f"split {number}: {len(split.same_content)} videos on both sides, {shared}, {split.unused} unused"
+        yield from (f"[red]problem:[/] {problem}" for problem in report.problems)
+        if not report.problems:
+            yield "No problems."
+
+    show({"schema": 1, **dataclasses.asdict(report)}, tables, as_json=as_json)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _rate(share: float | None) -> str:
+    return "–" if share is None else f"{share:.3f}"

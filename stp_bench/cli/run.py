@@ -94,7 +94,7 @@ def evaluate(
     with working(as_json=as_json) as reporter:
         from stp_bench import evaluate as work
         from stp_bench.jobs import Request
-        from stp_bench.results import aggregate
+        from stp_bench.results import Result, aggregate
 
         requests = [
             Request(
@@ -111,7 +111,7 @@ def evaluate(
             document = result.to_dict()
         else:
             folder = out or home / "runs" / _name(requests)
-            results = []
+            results: list[Result] = []
             for request in requests:
                 spec = methods.find(request.method)
                 reporter.say(f"{spec.name}, seed {request.seed} ({len(results) + 1} of {len(requests)})")

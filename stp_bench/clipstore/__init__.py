@@ -2,7 +2,8 @@
 
 Every video is decoded and resized once, in order, into shards of frames (`open_store`). Training and testing then read
 frames by memory map, and cut, resize and flip a whole batch in one operation on the device (`train_loader`,
-`view_batches`, `center_batches`). Building imports no torch, hence the lazy names.
+`view_batches`, `center_batches`). Names are resolved when they are first used, so that the processes which build a
+store start without torch.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from stp_bench.clipstore._build import StoreRecipe
-from stp_bench.clipstore._store import Store, open_store
-
 if TYPE_CHECKING:
+    from stp_bench.clipstore._build import StoreRecipe
     from stp_bench.clipstore._loader import TrainBatches, ViewBatches, center_batches, train_loader, view_batches
+    from stp_bench.clipstore._store import Store, open_store
     from stp_bench.clipstore._views import Augment
 
 __all__ = [
@@ -29,9 +29,10 @@ __all__ = [
     "view_batches",
 ]
 
+_MODULES = {"Augment": "_views", "Store": "_store", "StoreRecipe": "_build", "open_store": "_store"}
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "_views" if name == "Augment" else "_loader"
-    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, '_loader')}"), name)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,7 +116,8 @@ def run(tasks: Sequence[Task], workers: int, on_video: Callable[[], None]) -> No
             thread.join()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # a task that was never read may still be buffered
+                        pipe.close()
 
 
 def serve(tasks: Iterator[str], answer: Callable[[str], None]) -> None:

@@ -32,8 +32,9 @@ from stp_bench.schema import Video
 FORMAT = 1
 """Raised by hand whenever stored frames can change; part of every shard's name."""
 _SHARD_VIDEOS = 64
-_JPEG_BYTES_PER_PIXEL = 0.45
-"""Measured on a 128 x 171 clip at quality 95, 4:4:4."""
+_BYTES_PER_PIXEL = {"raw": 3.0, "jpeg": 0.45}
+_BYTES_PER_FRAME = {"raw": 0, "jpeg": 640}
+"""For JPEG the tables of a file, and pixels as measured on a 128 x 171 clip at quality 95, 4:4:4."""
 _PIXELS_WORTH_A_WORKER = 5e8
 """Fewer source pixels than this are decoded in a few seconds; starting processes would not pay."""
 _NAMED = 5
@@ -261,11 +262,11 @@ def _sweep(folder: Path) -> None:
 
 def _estimate(videos: Sequence[Video], recipe: StoreRecipe) -> int:
     """Bytes that the frames of ``videos`` will take."""
-    per_pixel = 3.0 if recipe.encoding == "raw" else _JPEG_BYTES_PER_PIXEL
+    per_pixel, per_frame = _BYTES_PER_PIXEL[recipe.encoding], _BYTES_PER_FRAME[recipe.encoding]
     total = 0.0
     for video in videos:
         height, width = recipe.stored_size(max(1, video.height), max(1, video.width))
-        total += -(-video.frames // recipe.every) * height * width * per_pixel
+        total += -(-video.frames // recipe.every) * (height * width * per_pixel + per_frame)
     return int(total)
 
 

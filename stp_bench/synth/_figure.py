@@ -287,6 +287,8 @@ def _trunk(frame: Frame, figure: Figure, p: list[Point]) -> None:
         edge = figure.paint(look.cover)[0]
         for share in (0.3, 0.6):
             a, b = _toward(left, hip_left, share), _toward(right, hip_right, share)
+            inset = 0.22 if look.style == "long" else 0.08
+            a, b = _toward(a, b, inset), _toward(b, a, inset)
             cv2.line(frame, a, b, edge, max(1, int(0.025 * figure.scale)), cv2.LINE_AA, SHIFT)
 
 

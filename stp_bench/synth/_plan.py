@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from stp_annotations import attributes
 
+from stp_annotations import attributes
 from stp_bench.errors import unknown_name
 from stp_bench.schema import Benchmark, Part, Target
 from stp_bench.synth._figure import Head

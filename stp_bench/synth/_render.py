@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from stp_annotations import attributes
 
+from stp_annotations import attributes
 from stp_bench.synth import _scene
 from stp_bench.synth._figure import Figure, Frame, Labels, Look, Skeleton, draw, look, place, reach, skeleton
 from stp_bench.synth._motions import ACTIONS, SIDES, Action, Array, Motion, Rng, held, perform
@@ -53,18 +53,19 @@ def cast(plan: Plan) -> Cast:
     other_look = look(labels, other_head, rng)
     other_scale = scale * rng.uniform(0.92, 1.06)
     side = 1 - acting if action.arms != "both" else int(rng.integers(2))
-    distance = rng.uniform(0.38, 0.46) if labels.relationship else rng.uniform(0.62, 0.85)
+    distance = rng.uniform(0.34, 0.42) if labels.relationship else rng.uniform(0.66, 0.88)
+    apart = np.array([SIDES[side] * distance, rng.uniform(-0.01, 0.04)])
     along = labels.relationship and action.travels
     other_motion = _company(motion, frames, rng) if along else held(frames, rng)
+    if not labels.relationship:  # a hand that seems to touch would make the label wrong
+        other_motion.shoulder[:, 1 - side] = rng.uniform(0.05, 0.3)
+        other_motion.elbow[:, 1 - side] = rng.uniform(-0.3, 0.1)
     other = skeleton(other_motion, broad=_broad(other_look))
-    offset = np.array([SIDES[side] * distance * scale, rng.uniform(-0.03, 0.01) * height])
     if labels.relationship:
-        origin = origin - 0.35 * offset * np.array([1.0, 0.0])  # a pair is framed as a pair
-        offset = offset / scale * np.array([1.0, -1.0])
-        _touch(actor, other, side, offset, other_scale / scale, action, rng)
-        offset = offset * np.array([1.0, -1.0]) * scale
+        origin = origin - np.array([0.35 * scale * apart[0], 0.0])  # a pair is framed as a pair
+        _touch(actor, other, side, apart, other_scale / scale, action, rng)
     first = place(actor, actor_look, scale, origin, camera.light)
-    second = place(other, other_look, other_scale, origin + offset, camera.light)
+    second = place(other, other_look, other_scale, origin + scale * apart * np.array([1.0, -1.0]), camera.light)
     return Cast((first, second) if rng.random() < 0.5 else (second, first), camera)
 
 
@@ -79,20 +80,21 @@ def _company(motion: Motion, frames: int, rng: Rng) -> Motion:
     return other
 
 
-def _touch(actor: Skeleton, other: Skeleton, side: int, offset: Array, ratio: float, action: Action, rng: Rng) -> None:
+def _touch(actor: Skeleton, other: Skeleton, side: int, apart: Array, ratio: float, action: Action, rng: Rng) -> None:
     """Join two people: an arm over the shoulder, or hand in hand where the actor's near arm is free.
 
-    ``offset`` is the companion's place in the actor's frame (body heights, y up), ``ratio`` the companion's scale.
+    ``apart`` is where the companion stands as the actor sees it (in the actor's body heights, y up), ``ratio`` the
+    companion's scale relative to the actor's.
     """
     near = 1 - side
     if action.arms != "both" and rng.random() < 0.5:
-        meet = (actor.shoulders[:, side] + offset + ratio * other.shoulders[:, near]) / 2
-        meet[:, 1] = np.minimum(actor.pelvis[:, 1], ratio * other.pelvis[:, 1] + offset[1]) + 0.03
+        meet = (actor.shoulders[:, side] + apart + ratio * other.shoulders[:, near]) / 2
+        meet[:, 1] = np.minimum(actor.pelvis[:, 1], ratio * other.pelvis[:, 1] + apart[1]) + 0.03
         reach(actor, side, meet)
-        reach(other, near, (actor.hands[:, side] - offset) / ratio)
+        reach(other, near, (actor.hands[:, side] - apart) / ratio)
     else:
-        far_shoulder = 0.6 * actor.shoulders[:, side] + 0.4 * actor.neck
-        reach(other, near, (far_shoulder - offset) / ratio)
+        shoulder = 0.8 * actor.shoulders[:, side] + 0.2 * actor.neck
+        reach(other, near, (shoulder - apart) / ratio)
 
 
 def frames(plan: Plan) -> Iterator[Frame]:

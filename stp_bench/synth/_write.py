@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import FileLock
-from stp_annotations import attributes
 
+from stp_annotations import attributes
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import (
     atomic_path,

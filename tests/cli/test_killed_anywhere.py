@@ -54,7 +54,11 @@ def kill_when(home: Path, reached: Callable[[], bool]) -> None:
 
 def finished(home: Path) -> dict[str, int]:
     """Finished stages, data sets and stores, with the time their record was written."""
-    records = [*home.glob("stages/*/*/stage.json"), *home.glob("data/*/*/index.json"), *home.glob("stores/*/manifest.json")]
+    records = [
+        *home.glob("stages/*/*/stage.json"),
+        *home.glob("data/*/*/index.json"),
+        *home.glob("stores/*/manifest.json"),
+    ]
     return {str(p.relative_to(home)): p.stat().st_mtime_ns for p in records if ".partial" not in str(p)}
 
 

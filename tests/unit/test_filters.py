@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stp_baselines import DOWNSAMPLE_2X, DOWNSAMPLE_4X, RAW, DownsampleConfig
-from stp_baselines.filters import downsample
 from torch import Tensor
 from torch.nn import functional
 
+from stp_baselines import DOWNSAMPLE_2X, DOWNSAMPLE_4X, RAW, DownsampleConfig
+from stp_baselines.filters import downsample
 from stp_bench.clips import Clips
 from stp_bench.errors import UserError
 from stp_bench.methods import MethodSpec

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stp_leaderboard.records import Record, check, read_records, record_of
 
 from stp_bench.errors import UserError
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.results import Result
 from stp_bench.schema import Target
 from stp_bench.scoring import score
+from stp_leaderboard.records import Record, check, read_records, record_of
 
 GOLDEN = Path(__file__).parents[1] / "golden/result-schema1.json"
 ACTION = Target(name="action", kind="multiclass", classes=("jump", "run"))

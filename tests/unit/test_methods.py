@@ -38,7 +38,9 @@ def points(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
 
 def test_the_seven_methods_are_installed() -> None:
     found = methods.specs()
-    assert {"raw", "downsample-2x", "downsample-4x", "blackening", "blur-weak", "blur-strong", "stprivacy"} <= set(found)
+    assert {"raw", "downsample-2x", "downsample-4x", "blackening", "blur-weak", "blur-strong", "stprivacy"} <= set(
+        found
+    )
     assert all(isinstance(spec, MethodSpec) and spec.source.startswith("stp-bench") for spec in found.values())
 
 
@@ -50,7 +52,9 @@ def test_a_method_is_found_by_module_and_name(plugin: None) -> None:
     assert methods.find("toy_plugin:SPEC").name == "toy"
 
 
-@pytest.mark.parametrize("name", ["toy_plugin:NOT_A_SPEC", "toy_plugin:missing", "no_such_module:X", "toy_broken:X", ":"])
+@pytest.mark.parametrize(
+    "name", ["toy_plugin:NOT_A_SPEC", "toy_plugin:missing", "no_such_module:X", "toy_broken:X", ":"]
+)
 def test_what_is_no_method_is_refused_in_one_line(plugin: None, name: str) -> None:
     with pytest.raises(UserError):
         methods.find(name)

@@ -17,7 +17,8 @@ from stp_bench.pictures import curves_picture, result_picture
 def record(cmap: float | None = 61.0) -> dict[str, Any]:
     attributes = ("face", "skin_color", "gender", "nudity", "relationship")
     return {
-        "method": "some-method", "protocol": "unseen", "fit_on": "a", "on": "b", "preset": "tiny", "split": 1, "seed": 0,
+        "method": "some-method", "protocol": "unseen", "fit_on": "a", "on": "b", "preset": "tiny", "split": 1,
+        "seed": 0,
         "metrics": {
             "top1": 70.0, "f1": 0.6, "cmap": cmap,
             "per_attribute": {name: {"ap": cmap, "prevalence": 0.5} for name in attributes},

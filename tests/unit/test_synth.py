@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,8 +15,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stp_annotations import attributes
 
+from stp_annotations import attributes
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import sha256_file
 from stp_bench.index import Dataset, read_index
@@ -257,6 +258,37 @@ def test_worker_count_and_order_change_no_byte(
     monkeypatch.setattr(writing, "_render_all", lambda plans, folder, workers: backwards(plans[::-1], folder, workers))
     make("synth-hmdb", preset="tiny", seed=3, folder=tmp_path, workers=2)
     assert contents(tmp_path) == contents(made["synth-hmdb"].root)
+
+
+FROZEN = {
+    # Version 1, preset small, seed 0: digest of the label table; one video and the green channel of its frames
+    # 0, 15 and 31, averaged over a grid of 4 x 3 cells. Written down when the data were frozen.
+    "synth-hmdb": (
+        "b80ab3510502c6103119289ea9cde351c8176369fe2b0d067f82333f782155eb",
+        "punch/Synthetic_gym_18_punch_f_cm_np1_fr_med_1",
+        [73, 84, 84, 83, 75, 109, 104, 78, 74, 83, 88, 82],
+        [71, 85, 77, 80, 74, 107, 92, 75, 71, 81, 86, 79],
+        [73, 87, 80, 83, 77, 112, 96, 78, 74, 84, 88, 81],
+    ),
+    "synth-ucf": (
+        "5633e27cbec37b8a4c5182f9ef9e056e4790ff02586fd3e928b356657a1639cc",
+        "JumpingJack/v_JumpingJack_g17_c02",
+        [145, 154, 160, 161, 110, 103, 123, 133, 90, 110, 109, 107],
+        [144, 154, 160, 161, 110, 101, 130, 133, 90, 110, 110, 107],
+        [148, 158, 164, 165, 112, 104, 136, 136, 93, 113, 112, 110],
+    ),
+}
+
+
+@names
+def test_the_data_of_a_version_are_frozen(name: str) -> None:
+    digest, video_id, *grids = FROZEN[name]
+    plans = plan(name, "small", 0)
+    assert hashlib.sha256(writing._label_table(plans).encode()).hexdigest() == digest
+    pictures = list(frames(next(p for p in plans if p.video_id == video_id)))
+    for t, grid in zip((0, 15, 31), grids, strict=True):
+        cells = pictures[t][:, :, 1].reshape(3, 40, 4, 40).mean(axis=(1, 3)).ravel()
+        assert np.abs(cells - np.array(grid)).max() < 3  # another OpenCV may round strokes differently
 
 
 def test_other_seeds_give_other_pictures(made: dict[str, Dataset], tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ def scrambled(network: VideoVit) -> VideoVit:
 # Sizes
 
 
-@pytest.mark.parametrize(("classes", "parameters"), [(51, 22_054_707), (101, 22_073_957), (5, 22_036_997), (8, 22_038_152)])
+@pytest.mark.parametrize(
+    ("classes", "parameters"), [(51, 22_054_707), (101, 22_073_957), (5, 22_036_997), (8, 22_038_152)]
+)
 def test_a_recognizer_has_the_published_number_of_parameters(classes: int, parameters: int) -> None:
     with torch.device("meta"):
         assert count(VideoVit(VitSpec(), classes)) == parameters
@@ -246,19 +248,15 @@ def test_a_new_head_starts_near_zero() -> None:
 
 def image_vit(side: int = 4, dim: int = 24, depth: int = 4) -> dict[str, Tensor]:
     """Parameters of an image ViT by timm's names, with a class token and a classifier."""
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, dim), "pos_embed": (1, 1 + side**2, dim), "head.weight": (10, dim), "head.bias": (10,),
         "patch_embed.proj.weight": (dim, 3, 8, 8), "patch_embed.proj.bias": (dim,), "norm.weight": (dim,),
         "norm.bias": (dim,),
     }  # fmt: skip
+    maps = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim), "mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}
     for i in range(depth):
-        for name, shape in {
-            "norm1.weight": (dim,), "norm1.bias": (dim,), "attn.qkv.weight": (3 * dim, dim), "attn.qkv.bias": (3 * dim,),
-            "attn.proj.weight": (dim, dim), "attn.proj.bias": (dim,), "norm2.weight": (dim,), "norm2.bias": (dim,),
-            "mlp.fc1.weight": (4 * dim, dim), "mlp.fc1.bias": (4 * dim,), "mlp.fc2.weight": (dim, 4 * dim),
-            "mlp.fc2.bias": (dim,),
-        }.items():  # fmt: skip
-            shapes[f"blocks.{i}.{name}"] = shape
+        for name, shape in (maps | {"norm1": (dim,), "norm2": (dim,)}).items():
+            shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
     return {name: torch.randn(shape) for name, shape in shapes.items()}
 
 
@@ -376,9 +374,7 @@ def test_vectors_and_positions_are_not_decayed_and_every_parameter_has_one_group
 
 def test_layers_further_from_the_head_learn_more_slowly() -> None:
     network = VideoVit(TINY, 3)
-    rates = {
-        id(p): group["lr"] for group in parameter_groups(network, 1.0, 0.05, 0.5) for p in group["params"]
-    }
+    rates = {id(p): group["lr"] for group in parameter_groups(network, 1.0, 0.05, 0.5) for p in group["params"]}
     by_name = {name: rates[id(p)] for name, p in network.named_parameters()}
     assert by_name["head.weight"] == by_name["fc_norm.bias"] == 1
     assert by_name["blocks.3.attn.qkv.weight"] == 0.5
