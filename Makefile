@@ -3,6 +3,7 @@
 #   make test   all tests
 #   make lint   formatting, lint, types, import contracts
 #   make check  lint and test, what the continuous integration runs
+#   make results  the tables and the picture of README.md, anew (an hour on two cores)
 # PYTHON=... names an interpreter, VENV=... another environment, ARGS=... passes options on to pytest or the demo.
 
 VENV ?= .venv
@@ -10,7 +11,11 @@ ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint check format install clean
+# The comparison of README.md: all methods, three seeds, both embedded benchmarks.
+METHODS := raw downsample-2x downsample-4x blackening blur-weak blur-strong stprivacy
+COMPARE := $(BIN)/stp-bench evaluate --protocol known --seeds 3 $(METHODS:%=--method %)
+
+.PHONY: help demo test lint check results format install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -30,6 +35,13 @@ lint: $(READY)
 
 check: lint test
 
+results: $(READY)
+	$(COMPARE) --on synth-hmdb --out build/results/synth-hmdb
+	$(COMPARE) --on synth-ucf --out build/results/synth-ucf
+	$(BIN)/python tools/results_table.py build/results/synth-hmdb/result.json build/results/synth-ucf/result.json
+	$(BIN)/stp-bench evaluate --method stprivacy --protocol unseen --out build/results/demo
+	cp build/results/demo/result.png docs/images/result.png
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -44,7 +56,7 @@ $(READY): pyproject.toml constraints.txt
 	  echo "making $(VENV) with $$python"; \
 	  "$$python" -m venv --clear $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 clean:

@@ -24,6 +24,7 @@ import torch
 from _report import Report
 from numpy.typing import NDArray
 
+from stp_bench.clips import train_window
 from stp_bench.clipstore import Augment, Store, StoreRecipe, open_store, train_loader
 from stp_bench.config import clip_spec, preset
 from stp_bench.files import sha256_file
@@ -117,6 +118,20 @@ def epoch_of(store: Store | Redecoded, clip: ClipSpec, augment: Augment, batch: 
     return lambda: torch.cat([b.clips.x_BCTHW for b in load(0)])
 
 
+def reads_of(store: Store | Redecoded, clip: ClipSpec) -> Callable[[], object]:
+    """Only the frames of one epoch's clips, uncut: what is left to the processor when a GPU cuts."""
+    rng = np.random.default_rng(0)
+    windows = {v.video_id: train_window(v.frames, clip, rng) for v in store.dataset.videos}
+
+    def read() -> None:
+        for video_id, window in windows.items():
+            entry = store.entry(video_id)
+            out = np.empty((clip.frames, entry.height, entry.width, 3), np.uint8)
+            store.read_into(video_id, window, out, 0, 0)
+
+    return read
+
+
 def compare_loading(report: Report, name: str, dataset: Dataset, home: Path, rounds: int) -> None:
     """Rows for one preset: the two encodings of the store, and decoding at every epoch by each decoder."""
     run = preset(name)
@@ -136,13 +151,14 @@ def compare_loading(report: Report, name: str, dataset: Dataset, home: Path, rou
     assert all(torch.equal(results[way], results["store, raw"]) for way in ways if way != "store, jpeg")
     results.clear()
     seconds = {way: best(epoch, rounds) for way, epoch in work.items()}
-    for way in ways:
+    for way, store in ways.items():
         report.row(
             preset=name,
             clip=f"{clip.frames} x {clip.size} px",
             way=way,
             clips_per_s=len(dataset.videos) / seconds[way],
             times_pyav=seconds["pyav, every epoch"] / seconds[way],
+            reads_per_s=len(dataset.videos) / best(reads_of(store, clip), rounds),
             build_s=built.get(way, "-"),
             MB=stores[way].bytes / 1e6 if way in stores else "-",
         )

@@ -210,7 +210,7 @@ def _output_range(job: Job, method: Method) -> list[list[float]] | None:
         job.fit.store, job.fit.videos[:: max(1, len(job.fit.videos) // 256)], job.clip(job.fit), batch=job.run.batch,
         device=job.device, boxes="boxes" in job.spec.needs,
     ):  # fmt: skip
-        out, _ = anonymize(method, job.spec.name, clips)
+        out = anonymize(method, job.spec.name, clips)
         if out.space == "rgb01":
             return None
         x_CM = out.x_BCTHW.float().transpose(0, 1).flatten(1)
@@ -298,7 +298,7 @@ def _strips(job: Job, method: Method, fitted: Path | None) -> dict[str, NDArray[
     views = center_batches(job.test.store, chosen, job.clip(job.test), batch=4, device=job.device, boxes=boxes)
     card = read_json(fitted / checkpoints.CARD) if fitted else {}
     _, clips = next(iter(views))
-    out, _ = anonymize(method, job.spec.name, clips)
+    out = anonymize(method, job.spec.name, clips)
     strips = {"raw": clips.x_BCTHW, "anonymized": display(out, card.get("range"))}
     if out.keep_BLN is not None:
         strips["sparsified"] = sparsified(clips, out)

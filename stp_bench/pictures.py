@@ -52,6 +52,42 @@ def result_picture(result: Mapping[str, Any], strips: Mapping[str, NDArray[np.ui
     _save(figure, out)
 
 
+def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
+    """Several methods as points: what remains of the action over what the stronger attacker finds; best: top left.
+
+    Args:
+        aggregate: an aggregate record as a mapping; bars are standard deviations over seeds.
+        out: a ``.png`` (or ``.svg``, ``.pdf``) file, replaced if it exists.
+
+    Raises:
+        WorkError: the file cannot be written.
+    """
+    figure = _figure(6.4, 4.6)
+    axis = figure.subplots()
+    for row in aggregate["aggregates"]:
+        found, action = row["metrics"]["worst_cmap"], row["metrics"]["top1"]
+        if found["mean"] is None or action["mean"] is None:
+            continue
+        label = row["method"] + (f" ({row['variant']})" if row["variant"] else "")
+        bars = axis.errorbar(
+            found["mean"], action["mean"], xerr=found["sd"], yerr=action["sd"], marker="o", linestyle="", capsize=2
+        )
+        ink = bars.lines[0].get_color()
+        axis.annotate(label, (found["mean"], action["mean"]), (5, 5), textcoords="offset points", fontsize=8, color=ink)
+    floors = aggregate["results"][0]["floors"]
+    if floors["cmap_prevalence"] is not None:
+        axis.axvline(floors["cmap_prevalence"], color=FLOOR, linewidth=1, linestyle=":")
+    if floors["top1_chance"] is not None:
+        axis.axhline(floors["top1_chance"], color=FLOOR, linewidth=1, linestyle=":")
+    first = aggregate["results"][0]
+    axis.set_title(f"{first['protocol']} actions of {first['on']} ({first['preset']}); dotted: chance", fontsize=10)
+    axis.set_xlabel("cMAP of the stronger attacker ↓", fontsize=9)
+    axis.set_ylabel("Top-1 of the action ↑", fontsize=9)
+    axis.margins(0.12)
+    _plain(axis)
+    _save(figure, out)
+
+
 def curves_picture(curves: pd.DataFrame, out: Path) -> None:
     """Training curves: one panel per scalar, one line per phase.
 

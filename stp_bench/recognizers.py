@@ -48,7 +48,8 @@ class Recognizer:
         self.probe, self.target, self._run = probe, target, run
         spec = setting.vit if probe.unit == "video" else vit.frame_spec(setting.vit)
         seed_everything(f"recognizer/{probe.name}/{setting.seed}")
-        self.network = vit.VideoVit(spec, len(target.classes))
+        head_scale = 1.0 if setting.weights == "none" else 0.001  # learned features are worth protecting at first
+        self.network = vit.VideoVit(spec, len(target.classes), head_scale=head_scale)
         vit.load_image_weights(self.network, setting.weights)
         self.network.to(setting.device)
         self.peak = run.lr_privacy if target.private else run.lr
@@ -57,7 +58,7 @@ class Recognizer:
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak, betas=(0.9, run.beta2))
         self._scales = [group["lr"] for group in self.optimizer.param_groups]
 
-    def learn(self, out: Anonymized, labels: Tensor, progress: float, *, aligned: bool) -> Tensor:
+    def learn(self, out: Anonymized, labels: Tensor, progress: float) -> Tensor:
         """One update; ``progress`` in [0, 1) is how far training is. Returns the loss."""
         factor = vit.lr_at(progress, self._run.warmup)
         for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
@@ -67,7 +68,7 @@ class Recognizer:
             batch, _, frames = out.x_BCTHW.shape[:3]
             chosen_B = torch.randint(frames, (batch,), device=out.x_BCTHW.device)
             out = frames_of(out, chosen_B[:, None])
-        loss = self._loss(self._logits(out, aligned=aligned), labels)
+        loss = self._loss(self._logits(out), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._run.grad_clip:
@@ -76,24 +77,24 @@ class Recognizer:
         return loss.detach()
 
     @torch.no_grad()
-    def scores(self, out: Anonymized, *, aligned: bool) -> Tensor:
+    def scores(self, out: Anonymized) -> Tensor:
         """Probabilities (B, K) of each clip; a frame recognizer averages over all frames of the clip."""
         self.network.eval()
         batch, _, frames = out.x_BCTHW.shape[:3]
         if self.probe.unit == "frame":
             out = frames_of(out, torch.arange(frames, device=out.x_BCTHW.device).expand(batch, -1))
-        logits = self._logits(out, aligned=aligned)
+        logits = self._logits(out)
         scores = logits.softmax(-1) if self.target.kind == "multiclass" else logits.sigmoid()
         return scores.view(batch, -1, scores.shape[-1]).mean(1)
 
-    def _logits(self, out: Anonymized, *, aligned: bool) -> Tensor:
+    def _logits(self, out: Anonymized) -> Tensor:
         """Logits (B, K) in float32; a decision on another grid than the network's makes every touched token visible."""
         own, keep = self.network.vit, out.keep_BLN
         if keep is not None and keep.shape[1:] != (own.slots, own.tubelets):
             side = math.isqrt(keep.shape[2])
             grid = dataclasses.replace(own, tubelet=own.frames // keep.shape[1], patch=own.size // side)
-            keep, aligned = resample_keep(keep, grid, own), False
-        logits: Tensor = self.network(out.x_BCTHW, keep, space=out.space, aligned=aligned)
+            keep = resample_keep(keep, grid, own)
+        logits: Tensor = self.network(out.x_BCTHW, keep, space=out.space, aligned=True)
         return logits.float()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -134,23 +135,24 @@ class ProbePhase:
         """Train all recognizers on one epoch of batches; reports their mean losses."""
         total = {r.probe.name: torch.zeros(()) for r in self._recognizers}
         for step, batch in enumerate(batches):
-            out, aligned = anonymize(self._method, self._method_name, batch.clips)
+            out = anonymize(self._method, self._method_name, batch.clips)
             progress = (epoch + step / len(batches)) / self.epochs
             for r in self._recognizers:
-                loss = r.learn(out, _labels(batch, r.target), progress, aligned=aligned)
+                loss = r.learn(out, _labels(batch, r.target), progress)
                 total[r.probe.name] = total[r.probe.name].to(loss.device) + loss
         return EpochReport({f"loss_{name}": float(loss) / len(batches) for name, loss in total.items()})
 
 
 @torch.no_grad()
-def anonymize(method: Method, name: str, clips: Clips) -> tuple[Anonymized, bool]:
-    """Anonymized clips, checked, and whether every clip of the batch keeps equally many tubelets in every slot."""
+def anonymize(method: Method, name: str, clips: Clips) -> Anonymized:
+    """Anonymized clips, checked.
+
+    Raises:
+        UserError: the method broke its contract.
+    """
     out = method.anonymize(clips)
     contract.validate_output(name, clips, out)
-    if out.keep_BLN is None:
-        return out, False
-    counts_BL = out.keep_BLN.sum(-1)
-    return out, bool((counts_BL == counts_BL[0, 0]).all() & (counts_BL[0, 0] > 0))
+    return out
 
 
 def predict(
@@ -162,10 +164,10 @@ def predict(
     count = torch.zeros(videos, device=device).double()
     for index_B, clips in views:
         index_B = index_B.to(device)
-        out, aligned = anonymize(method, name, clips)
+        out = anonymize(method, name, clips)
         count.index_add_(0, index_B, torch.ones_like(index_B, dtype=count.dtype))
         for r in recognizers:
-            sums[r.probe.name].index_add_(0, index_B, r.scores(out, aligned=aligned).double())
+            sums[r.probe.name].index_add_(0, index_B, r.scores(out).double())
         task.advance()
     return {name: (total / count[:, None]).cpu().numpy() for name, total in sums.items()}
 

@@ -156,12 +156,14 @@ class TubeletTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(vit, rate, attn_eps) for rate in rates)
 
     def init_weights(self) -> None:
-        """Truncated normal of standard deviation 0.02 for linear maps and positions, zero for biases."""
+        """Xavier uniform for linear maps, which suits every width; positions normal with deviation 0.02; biases zero."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
+        nn.init.zeros_(self.patch_embed.proj.bias)
 
     def embed(self, x_BCTHW: Tensor) -> Tensor:
         """Tokens (B, S, D) of a normalized clip."""
@@ -178,7 +180,7 @@ class TubeletTransformer(nn.Module):
 class VideoVit(TubeletTransformer):
     """The recognizer of actions and of privacy attributes alike (paper section 4.3): mean over visible tokens, head."""
 
-    def __init__(self, vit: VitSpec, classes: int, *, head_scale: float = 0.001) -> None:
+    def __init__(self, vit: VitSpec, classes: int, *, head_scale: float = 1.0) -> None:
         super().__init__(vit)
         self.fc_norm = LayerNorm(vit.dim)
         self.head = nn.Linear(vit.dim, classes)
@@ -195,13 +197,13 @@ class VideoVit(TubeletTransformer):
             x_BCTHW: a clip of this network's size; ``rgb01`` is normalized here, ``free`` is taken as it is.
             keep_BLN: visible tokens, None for all.
             space: range of the clip.
-            aligned: every clip keeps equally many tokens: abandoned ones are dropped, which is faster and, but for
-                rounding, the same. Otherwise they stay and attention is masked.
+            aligned: drop abandoned tokens (fast) instead of masking them in place (their decision gets a gradient).
+                But for rounding the logits are the same.
         """
         x = self.embed(normalize(x_BCTHW) if space == "rgb01" else x_BCTHW)
         keep_BS = None if keep_BLN is None else keep_BLN.flatten(1)
         if keep_BS is not None and aligned:
-            x, keep_BS = drop_tokens(x, keep_BS), None
+            x, keep_BS = drop_tokens(x, keep_BS)
         for block in self.blocks:
             x = block(x, keep_BS)
         logits: Tensor = self.head(self.fc_norm(masked_mean(x, keep_BS)))
@@ -217,17 +219,13 @@ def masked_mean(x_BSD: Tensor, keep_BS: Tensor | None) -> Tensor:
     return mean
 
 
-def drop_tokens(x_BSD: Tensor, keep_BS: Tensor) -> Tensor:
-    """The kept tokens of clips that keep equally many, in order.
-
-    Raises:
-        ValueError: the counts differ.
-    """
-    kept = keep_BS > 0.5
-    counts = kept.sum(1)
-    if (counts != counts[0]).any():
-        raise ValueError("clips of a batch keep different numbers of tokens: not aligned")
-    return x_BSD[kept].reshape(len(x_BSD), -1, x_BSD.shape[2])
+def drop_tokens(x_BSD: Tensor, keep_BS: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The kept tokens in order, padded to those of the fullest clip; and which are no padding, None if all are."""
+    counts_B = (keep_BS > 0).sum(1)
+    most = max(int(counts_B.max()), 1)
+    order = keep_BS.argsort(dim=1, descending=True, stable=True)[:, :most]
+    x_BSD = x_BSD.take_along_dim(order.unsqueeze(-1), 1)
+    return x_BSD, None if bool((counts_B == most).all()) else keep_BS.gather(1, order)
 
 
 def check_sizes(vit: VitSpec) -> None:

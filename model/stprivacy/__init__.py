@@ -112,7 +112,7 @@ def check_alpha(alpha: float) -> None:
         )
 
 
-_RANDOM_START = {"lr_policy": "single", "keep_bias": 2.0, "alpha_anneal": True, "lambda_spars": 2.0}
+_RANDOM_START = {"head_scale": 1.0, "lr_policy": "single", "keep_bias": 2.0, "alpha_anneal": True, "lambda_spars": 2.0}
 
 SPEC = MethodSpec(
     name="stprivacy",

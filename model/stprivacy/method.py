@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stp_bench.clips import Anonymized, Clips, Labelled
-from stp_bench.errors import UserError, WorkError
+from stp_bench.errors import UserError
 from stp_bench.methods import Batches, EpochReport, FitTask, Phase, Stateful
 from stp_bench.schema import VitSpec
 from stp_bench.tubelets import resample_keep
@@ -261,7 +260,8 @@ class Adversarial:
         keep = resample_keep(keep_BLN, self.network.vit, recognizer.vit) if told else None
         if name == "frame":
             x_BCTHW, keep = _some_frames(x_BCTHW, keep, self.network.vit.tubelet)
-        logits: Tensor = recognizer(x_BCTHW, keep, space=self.network.space)
+        aligned = not keep_BLN.requires_grad  # nothing to tell the decisions: abandoned tokens need no computing
+        logits: Tensor = recognizer(x_BCTHW, keep, space=self.network.space, aligned=aligned)
         return logits
 
     def _guess(self, name: str, x_BCTHW: Tensor, keep_BLN: Tensor, batch: Labelled) -> tuple[Tensor, Tensor]:
@@ -385,10 +385,5 @@ class _Averages:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def report(self) -> EpochReport:
-        """The means. Raises `WorkError` if one is not finite, since the weights then are not either."""
-        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
-        if bad := [name for name, mean in means.items() if not math.isfinite(mean)]:
-            raise WorkError(
-                "training of stprivacy diverged", f"{bad[0]} is not finite", "lower its learning rates or grad_clip"
-            )
-        return EpochReport(means)
+        """The means; what is not finite stops the training loop."""
+        return EpochReport({name: float(total) / self.counts[name] for name, total in self.sums.items()})

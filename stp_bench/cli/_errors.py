@@ -41,10 +41,8 @@ class Group(TyperGroup):
         words = sys.argv[1:] if args is None else list(args)
 
         def command() -> Any:
-            return super(Group, self).main(
-                args, prog_name or PROGRAM, complete_var, standalone_mode=False, windows_expand_args=windows_expand_args,
-                **extra,
-            )  # fmt: skip
+            name = prog_name or PROGRAM
+            return super(Group, self).main(args, name, complete_var, False, windows_expand_args, **extra)
 
         return sys.exit(guarded(command, words)) if standalone_mode else command()
 

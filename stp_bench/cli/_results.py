@@ -12,10 +12,11 @@ from stp_bench.cli._io import table
 NONE = "–"
 
 
-def result_tables(result: Mapping[str, Any]) -> Iterator[Table]:
+def result_tables(result: Mapping[str, Any]) -> Iterator[Table | str]:
     """One run: the headline with its floors below, then one row per attribute."""
     metrics, floors, left = result["metrics"], result["floors"], result["left"]
-    head = table(_setting(result), "", "Top-1 ↑", "F1 ↓", "cMAP ↓")
+    yield f"[bold]{_setting(result)}[/]"
+    head = table(None, "", "Top-1 ↑", "F1 ↓", "cMAP ↓")
     head.add_row("this run", *(f"[bold]{text}[/]" for text in _triple(metrics["top1"], metrics["f1"], metrics["cmap"])))
     intervals = metrics["ci95"]
     head.add_row(
@@ -27,15 +28,18 @@ def result_tables(result: Mapping[str, Any]) -> Iterator[Table]:
         *_triple(floors["top1_chance"], floors["f1_all_positive"], floors["cmap_prevalence"]),
     )
     head.add_row("floor: majority", *_triple(floors["top1_majority"], floors["f1_majority"], None))
-    head.add_row("floor: true action only", *_triple(None, floors["f1_action_only"], floors["cmap_action_only"]))
     head.add_row(
-        "floor: this run's action scores", *_triple(None, floors["f1_action_informed"], floors["cmap_action_informed"])
+        "floor: action-only (the true action)", *_triple(None, floors["f1_action_only"], floors["cmap_action_only"])
+    )
+    head.add_row(
+        "floor: action-informed (this run's action scores)",
+        *_triple(None, floors["f1_action_informed"], floors["cmap_action_informed"]),
     )
     head.add_section()
     excess = metrics["excess"]
-    head.add_row("[bold]excess over that floor[/]", NONE, _signed(excess["f1"], 3), _signed(excess["cmap"], 1))
+    head.add_row("[bold]excess over action-informed[/]", NONE, _signed(excess["f1"], 3), _signed(excess["cmap"], 1))
     worst = metrics["worst"]
-    head.add_row(f"the stronger attacker ({worst['attacker']})", *_triple(None, worst["f1"], worst["cmap"]))
+    head.add_row(f"the stronger attacker: {worst['attacker']}", *_triple(None, worst["f1"], worst["cmap"]))
     head.add_row("its excess", NONE, NONE, _signed(worst["excess"], 1))
     if any(value is not None for value in left.values()):
         head.add_row("left of raw above the floor", *(_share(left[name]) for name in ("top1", "f1", "cmap")))
@@ -53,12 +57,16 @@ def result_tables(result: Mapping[str, Any]) -> Iterator[Table]:
     yield each
 
 
-def aggregate_tables(document: Mapping[str, Any]) -> Iterator[Table]:
+def aggregate_tables(document: Mapping[str, Any]) -> Iterator[Table | str]:
     """Several methods or seeds: one row per method, mean and standard deviation over its seeds."""
     first = document["results"][0]
     seeds = ", ".join(str(seed) for seed in document["aggregates"][0]["seeds"])
+    fit = "" if first["fit_on"] in (None, first["on"]) else f", learned methods fitted on {first['fit_on']}"
+    yield f"[bold]{first['protocol']} actions of {first['on']}{fit}, {first['preset']}, split {first['split']}, " + (
+        f"seeds {seeds}[/]" if "," in seeds else f"seed {seeds}[/]"
+    )
     listed = table(
-        f"{first['protocol']} actions of {first['on']}, {first['preset']}, split {first['split']}, seeds {seeds}",
+        None,
         "method", "Top-1 ↑", "F1 ↓", "cMAP ↓", "excess cMAP ↓", "worst excess ↓", "Top-1 left ↑", "cMAP left ↓",
         caption="mean ± standard deviation over seeds; worst: the stronger of a video and a single-frame attacker;\n"
         "left: share of raw's value above its floor that remains",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,7 @@ from stp_bench.errors import UserError
 from stp_bench.files import data_home as home_of
 from stp_bench.files import fingerprint, write_json
 from stp_bench.methods import MethodSpec
+from stp_bench.progress import Reporter
 
 if TYPE_CHECKING:
     from stp_bench.jobs import Request
@@ -92,8 +94,10 @@ def evaluate(
     settings_of = _settings_of(settings or [], chosen)
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
+        _announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
         from stp_bench.jobs import Request
+        from stp_bench.pictures import tradeoff_picture
         from stp_bench.results import Result, aggregate
 
         requests = [
@@ -111,18 +115,20 @@ def evaluate(
             document = result.to_dict()
         else:
             folder = out or home / "runs" / _name(requests)
-            results: list[Result] = []
-            for request in requests:
-                spec = methods.find(request.method)
-                reporter.say(f"{spec.name}, seed {request.seed} ({len(results) + 1} of {len(requests)})")
-                results.append(work.evaluate(request, folder / spec.name / f"seed-{request.seed}", reporter)[0])
-            document = aggregate(results)
+            done: dict[int, Result] = {}
+            # The method that changes nothing goes first: what is left of its scores is a column of all the others.
+            order = sorted(range(len(requests)), key=lambda i: not chosen[i // seeds].identity)
+            for count, i in enumerate(order, start=1):
+                name, seed = chosen[i // seeds].name, requests[i].seed
+                reporter.say(f"{name}, seed {seed} ({count} of {len(requests)})")
+                done[i], _ = work.evaluate(requests[i], folder / name / f"seed-{seed}", reporter)
+            document = aggregate([done[i] for i in range(len(requests))])
+            tradeoff_picture(document, folder / "result.png")
             write_json(folder / "result.json", document)
 
     def tables() -> Iterator[RenderableType]:
         yield from aggregate_tables(document) if len(requests) > 1 else result_tables(document)
-        if len(requests) == 1:
-            yield f"picture: {folder / 'result.png'}"
+        yield f"picture: {folder / 'result.png'}"
         yield f"run folder: {folder}"
 
     show(document, tables, as_json=as_json)
@@ -153,7 +159,9 @@ def train(
             f"{spec.name} cannot be trained", "it is a fixed transform", "evaluate it, or anonymize with it"
         )
     settings_of = _settings_of(settings or [], [spec])
+    home = home_of(data_home)
     with working(as_json=as_json) as reporter:
+        _announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
         from stp_bench.checkpoints import CARD, WEIGHTS
         from stp_bench.jobs import Request
@@ -161,7 +169,7 @@ def train(
         request = Request(
             method=method, protocol="known", fit_on=fit_on, on=fit_on, preset=preset, weights=weights,
             settings=settings_of[spec.name], split=split, seed=seed, device=device, precision=precision,
-            decoder=decoder, skip_unreadable=skip_unreadable, data_seed=data_seed, home=home_of(data_home),
+            decoder=decoder, skip_unreadable=skip_unreadable, data_seed=data_seed, home=home,
         )  # fmt: skip
         folder = work.train(request, out, reporter)
 
@@ -174,6 +182,19 @@ def train(
         "card": str(folder / CARD), "curves": str(folder / "curves.csv"),
     }  # fmt: skip
     show(document, tables, as_json=as_json)
+
+
+def _announce_download(weights: str | None, home: Path, reporter: Reporter) -> None:
+    """Say what ``--weights pretrained`` may fetch, and keep it in the data home.
+
+    To be called before the library that fetches is imported, since it reads its folder then.
+    """
+    if weights == "pretrained":
+        folder = os.environ.setdefault("HF_HOME", str(home / "weights"))
+        reporter.say(
+            "--weights pretrained: ViT-S/16 weights (DeiT-S, ImageNet, 88 MB) come from huggingface.co "
+            f"unless they are in {folder} already"
+        )
 
 
 def _distinct(specs: list[MethodSpec]) -> list[MethodSpec]:

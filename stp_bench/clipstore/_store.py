@@ -137,8 +137,8 @@ def open_store(
         make_folder(folder)
         with _locked(folder):
             shards = _finished(plan, dataset, recipe.encoding)
-            todo = [path for path in plan if path not in shards]
-            _make(dataset, recipe, folder, {path: plan[path] for path in todo}, workers, progress)
+            if todo := {path: videos for path, videos in plan.items() if path not in shards}:
+                _make(dataset, recipe, folder, todo, workers, progress)
             shards |= {path: Shard(path, recipe.encoding) for path in todo}
     unreadable, changed = _problems(dataset, recipe, folder, shards.values())
     if changed:

@@ -24,6 +24,8 @@ _SURE = 0.5
 """Detections with a lower score are ignored."""
 _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
+_CACHED = 1_000_000
+"""Values of a piece that a CPU cuts at once."""
 
 Floats = NDArray[np.float64]
 
@@ -106,20 +108,28 @@ def cut(
         float32 (B, 3, T, size, size) in [0, 1].
     """
     u, t, h, w, c = frames_UTHWC.shape
+    device = frames_UTHWC.device
     centers = (np.arange(size) + 0.5) / size
     mirrored = np.where(rects.flip_B[:, None], centers[::-1], centers)
     sides = sides_U2[rows_B]
     # Clamping to the outermost pixel centers repeats the border, as interpolate does, and keeps out of the padding.
     y_BS = np.clip(rects.corners_B4[:, :1] + rects.corners_B4[:, 2:3] * centers, 0.5, sides[:, :1] - 0.5)
     x_BS = np.clip(rects.corners_B4[:, 1:2] + rects.corners_B4[:, 3:4] * mirrored, 0.5, sides[:, 1:] - 0.5)
-    device = frames_UTHWC.device
     y, x = (torch.from_numpy((2 * v / n - 1).astype(np.float32)).to(device) for v, n in ((y_BS, h), (x_BS, w)))
     grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=3)
-    planes = frames_UTHWC.permute(0, 1, 4, 2, 3).reshape(u, t * c, h, w).float().div_(255)
-    if len(rows_B) != u or (rows_B != np.arange(u)).any():
-        planes = planes[torch.from_numpy(rows_B).to(device)]
-    out = torch.nn.functional.grid_sample(planes, grid, padding_mode="border", align_corners=False)
-    return out.view(-1, t, c, size, size).transpose(1, 2).contiguous()
+    out = torch.empty(len(rows_B), c * t, size, size, device=device)
+    # A CPU works through pieces that fit its cache: twice as fast as the whole batch at once.
+    step = max(1, _CACHED // (t * h * w * c)) if device.type == "cpu" else u
+    for first in range(0, u, step):
+        chosen = np.flatnonzero((rows_B >= first) & (rows_B < first + step))
+        planes = frames_UTHWC[first : first + step].permute(0, 4, 1, 2, 3).reshape(-1, c * t, h, w).float()
+        rows = rows_B[chosen] - first
+        if not np.array_equal(rows, np.arange(len(planes))):
+            planes = planes[torch.from_numpy(rows).to(device)]
+        at = torch.from_numpy(chosen).to(device)
+        cropped = torch.nn.functional.grid_sample(planes, grid[at], padding_mode="border", align_corners=False)
+        out[at] = cropped.div_(255)
+    return out.view(-1, c, t, size, size)
 
 
 @dataclass(frozen=True, slots=True)

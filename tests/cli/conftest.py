@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 def start() -> Run:
     """Run the installed program in a process of its own."""
 
-    def command(*words: str | Path, cwd: Path | None = None) -> Done:
-        done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=300, cwd=cwd)
+    def command(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+        environment = os.environ | dict(env or {})
+        done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return command

@@ -197,3 +197,12 @@ def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
     assert err.rstrip().splitlines()[-1].startswith("stopped: ")
     assert "Traceback" not in err
     assert not list((tmp_path / "out").rglob("*.partial*"))
+
+
+@pytest.mark.slow
+def test_offline_a_download_fails_at_once_and_names_the_way_round(start: Run, tiny: Path, tmp_path: Path) -> None:
+    words = ("evaluate", "--method", "raw", "--preset", "tiny", "--weights", "pretrained", "--out", tmp_path / "out")
+    done = start(*words, env={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")})
+    assert done.code == 1
+    assert "--weights FILE" in done.error
+    assert "huggingface.co" in done.err.split("error: ")[0]

@@ -57,7 +57,7 @@ def finished(home: Path) -> dict[str, int]:
     records = [
         *home.glob("stages/*/*/stage.json"),
         *home.glob("data/*/*/index.json"),
-        *home.glob("stores/*/manifest.json"),
+        *home.glob("clips/*/*/store-*.json"),
     ]
     return {str(p.relative_to(home)): p.stat().st_mtime_ns for p in records if ".partial" not in str(p)}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stp_bench.clips import center_window, crop_offsets, train_window
@@ -44,6 +44,7 @@ def test_test_clips_are_consecutive_strided_frames_and_a_short_video_repeats_its
     assert windows_of_test(18, spec())[0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14, 16, 16, 16, 16, 16, 16, 16, 16]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 20), st.integers(1, 6), st.integers(1, 7))
 def test_test_clips_stay_inside_and_reach_from_the_first_to_the_last_strided_frame(frames, count, stride, clips):
     windows = windows_of_test(frames, spec(count, stride), clips)
@@ -83,6 +84,7 @@ def test_an_exact_window_of_a_short_video_repeats_the_last_frame():
     assert train_window(5, spec(6, 2), np.random.default_rng(0)).tolist() == [0, 2, 4, 4, 4, 4]
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 300),
     st.integers(1, 20),
@@ -114,6 +116,7 @@ def test_crops_of_a_square_video_are_equal_and_a_single_crop_is_central():
     assert crop_offsets(240, 320, 112, crops=1)[1].tolist() == [[0, 18]]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 128), st.integers(1, 5))
 def test_crops_lie_inside_their_plane(height, width, size, crops):
     plane, offsets = crop_offsets(height, width, size, crops)

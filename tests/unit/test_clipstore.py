@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stp_bench.clips import center_window, crop_offsets
@@ -395,6 +395,7 @@ def test_the_central_view_is_the_middle_crop_of_the_middle_window(store, made):
     assert (x - resized[:, :, top : top + 16, left : left + 16].transpose(0, 1)).abs().max() < 1e-5
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_cutting_is_bilinear_sampling_of_each_frame_alone(seed):
     rng = np.random.default_rng(seed)
@@ -572,6 +573,20 @@ def test_leaving_an_epoch_early_ends_its_threads(store):
     for _ in loader(store, Augment())(0):
         break
     assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_batches_on_a_gpu_are_those_of_the_cpu(store):
+    for augment in (Augment(color_jitter=0.1), ALL_ON):
+        load = train_loader(
+            store, store.dataset.videos, CLIP, augment, batch=4, seed=0, device="cuda", action=ACTION, privacy=PRIVACY,
+            boxes=False,
+        )  # fmt: skip
+        for found, expected in zip(load(1), loader(store, augment)(1), strict=True):
+            assert found.clips.x_BCTHW.is_cuda and found.action_B.is_cuda and found.privacy_BK.is_cuda
+            assert (found.clips.x_BCTHW.cpu() - expected.clips.x_BCTHW).abs().max() < 1e-5
+            assert torch.equal(found.action_B.cpu(), expected.action_B)
 
 
 # Boxes

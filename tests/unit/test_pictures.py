@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stp_bench.errors import WorkError
-from stp_bench.pictures import curves_picture, result_picture
+from stp_bench.pictures import curves_picture, result_picture, tradeoff_picture
 
 
 def record(cmap: float | None = 61.0) -> dict[str, Any]:
@@ -82,3 +82,15 @@ def test_a_picture_that_cannot_be_written_is_a_work_error_and_leaves_nothing(tmp
     with pytest.raises(WorkError, match="cannot write"):
         result_picture(record(), None, tmp_path / "file" / "r.png")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_methods_are_points_and_those_without_a_figure_are_left_out(tmp_path: Path) -> None:
+    def row(method: str, top1: float | None) -> dict[str, Any]:
+        figures = {"worst_cmap": {"mean": 60.0, "sd": None}, "top1": {"mean": top1, "sd": 2.0}}
+        return {"method": method, "variant": None, "metrics": figures}
+
+    inks = []
+    for number, rows in enumerate([[], [row("a", 70.0)], [row("a", 70.0), row("b", 50.0)], [row("a", None)]]):
+        tradeoff_picture({"results": [record()], "aggregates": rows}, tmp_path / f"{number}.png")
+        inks.append(int((read(tmp_path / f"{number}.png").std(2) > 20).sum()))  # colored pixels: points and labels
+    assert inks[0] == inks[3] == 0 < inks[1] < inks[2]

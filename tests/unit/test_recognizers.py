@@ -118,24 +118,29 @@ def test_scores_are_mean_probabilities_whatever_the_order_and_batching_of_views(
     for name in ordered:
         np.testing.assert_allclose(ordered[name], shuffled[name], atol=1e-6)
     # the mean of probabilities, not of logits: recomputed view by view for the first video
-    out, aligned = anonymize(Halves(), "halves", Clips(torch.cat([clips(1, i).x_BCTHW for i in range(4)])))  # type: ignore[arg-type]
-    np.testing.assert_allclose(probes[1].scores(out, aligned=aligned).mean(0).numpy(), ordered["video"][0], atol=1e-6)
+    out = anonymize(Halves(), "halves", Clips(torch.cat([clips(1, i).x_BCTHW for i in range(4)])))  # type: ignore[arg-type]
+    np.testing.assert_allclose(probes[1].scores(out).mean(0).numpy(), ordered["video"][0], atol=1e-6)
 
 
-def test_dropped_and_masked_tokens_give_the_same_scores() -> None:
+def test_clips_that_keep_different_numbers_of_tubelets_score_as_they_do_alone() -> None:
+    x = clips(2).x_BCTHW
+    keep = torch.ones(2, VIT.slots, VIT.tubelets)
+    keep[0, :, 3:] = 0
     for r in recognizers():
-        out, aligned = anonymize(Halves(), "halves", clips(4))  # type: ignore[arg-type]
-        assert aligned
-        torch.testing.assert_close(r.scores(out, aligned=True), r.scores(out, aligned=False), atol=1e-6, rtol=0)
+        together = r.scores(Anonymized(x, keep))
+        alone = [r.scores(Anonymized(x[i : i + 1], keep[i : i + 1])) for i in range(2)]
+        torch.testing.assert_close(together, torch.cat(alone), atol=1e-6, rtol=0)
 
 
 def test_a_decision_on_a_coarser_grid_shows_every_token_it_touches() -> None:
     r = recognizers()[1]
     x = clips(2).x_BCTHW
-    coarse = torch.tensor([1.0, 0, 0, 1]).expand(2, 1, 4)  # one slot of 2 x 2 tubelets, where the network has 2 of 4 x 4
+    coarse = torch.tensor([1.0, 0, 0, 1]).expand(
+        2, 1, 4
+    )  # one slot of 2 x 2 tubelets, where the network has 2 of 4 x 4
     fine = coarse.view(2, 1, 2, 1, 2, 1).expand(2, 2, 2, 2, 2, 2).reshape(2, 2, 16)
-    a = r.scores(Anonymized(x, coarse), aligned=False)
-    b = r.scores(Anonymized(x, fine), aligned=False)
+    a = r.scores(Anonymized(x, coarse))
+    b = r.scores(Anonymized(x, fine))
     torch.testing.assert_close(a, b)
 
 

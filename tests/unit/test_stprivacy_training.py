@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from stp_bench.clips import Clips, Labelled
 from stp_bench.config import preset, vit_spec
-from stp_bench.errors import UserError, WorkError
+from stp_bench.errors import UserError
 from stp_bench.methods import FitTask, Method
 from stp_bench.schema import ClipSpec, Target
 from stprivacy import SPEC, Config
@@ -269,12 +270,11 @@ def test_an_interrupted_phase_resumes_to_the_same_weights(number: int) -> None:
             assert not moved(part, resumed.parts()[name].state_dict()), name
 
 
-def test_a_phase_that_diverges_stops_with_an_error() -> None:
+def test_a_phase_that_diverges_says_so() -> None:
     init, _ = phases(make())
     with torch.no_grad():
         init.network.pos_embed.fill_(torch.nan)
-    with pytest.raises(WorkError, match="diverged"):
-        init.run_epoch(Two(), 0)
+    assert math.isnan(init.run_epoch(Two(), 0).scalars["loss"])
 
 
 def test_a_kept_rate_off_target_is_reported_at_the_end_of_phase_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -193,9 +193,12 @@ def test_masked_attention_works_under_autocast() -> None:
 # The recognizer's two paths
 
 
-def test_dropping_tokens_and_masking_them_agree() -> None:
+@pytest.mark.parametrize("counts", [(9, 9), (12, 3), (5, 0)])
+def test_dropping_tokens_and_masking_them_agree(counts: tuple[int, int]) -> None:
     network = scrambled(VideoVit(dataclasses.replace(TINY, temporal_gain=8.0), 3))
-    keep = torch.zeros(2, S).scatter_(1, torch.stack([torch.randperm(S)[:9] for _ in range(2)]), 1.0)
+    keep = torch.zeros(2, S)
+    for row, kept in zip(keep, counts, strict=True):
+        row[torch.randperm(S)[:kept]] = 1
     keep = keep.view(2, TINY.slots, TINY.tubelets)
     clip = torch.rand(2, 3, 4, 32, 32)
     torch.testing.assert_close(network(clip, keep), network(clip, keep, aligned=True), atol=1e-5, rtol=1e-4)
@@ -226,10 +229,13 @@ def test_a_clip_that_keeps_nothing_still_gives_finite_logits_and_gradients() -> 
     assert keep.grad.isfinite().all()
 
 
-def test_tokens_of_unequal_counts_are_not_dropped_silently() -> None:
-    keep = torch.tensor([[1.0, 1, 0], [1, 0, 0]])
-    with pytest.raises(ValueError, match="not aligned"):
-        drop_tokens(torch.rand(2, 3, 4), keep)
+def test_kept_tokens_stay_in_order_and_shorter_clips_are_padded() -> None:
+    x = torch.arange(8.0).view(2, 4, 1)
+    dropped, real = drop_tokens(x, torch.tensor([[0.0, 1, 0, 1], [1, 1, 0, 0]]))
+    assert (dropped[..., 0].tolist(), real) == ([[1, 3], [4, 5]], None)
+    dropped, real = drop_tokens(x, torch.tensor([[0.0, 1, 0, 1], [0, 0, 1, 0]]))
+    assert dropped[0, :, 0].tolist() == [1, 3] and dropped[1, 0] == 6
+    assert real is not None and real.tolist() == [[1, 1], [1, 0]]
 
 
 def test_the_masked_mean_runs_over_kept_tokens() -> None:
