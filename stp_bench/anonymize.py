@@ -32,7 +32,7 @@ from stp_bench.display import display, to_uint8
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import fingerprint, make_folder, read_json, sha256_file, write_json
 from stp_bench.jobs import check_keep, pick_device
-from stp_bench.methods import Method
+from stp_bench.methods import HasKeep, HasVariant, Method
 from stp_bench.progress import Reporter, Task
 from stp_bench.schema import ClipSpec
 from stp_bench.video_io import Image, VideoFacts
@@ -113,13 +113,14 @@ def prepare(
         method = spec.make(made, vit)
         checkpoints.to_device(method, chosen)
     check_keep(keep, spec, made, vit)
-    if keep is not None:
-        method = method.with_keep(keep)  # type: ignore[attr-defined]  # check_keep saw that it has it
+    if keep is not None and isinstance(method, HasKeep):
+        method = method.with_keep(keep)
     return Tool(
         name=spec.name, method=method, clip=clip, learned=spec.learned, device=chosen, channel_range=card.get("range"),
         identity={
             "method": spec.name, "version": spec.version, "config": dataclasses.asdict(made), "weights_sha256": weights,
-            "keep": keep, "clip": dataclasses.asdict(clip),
+            "variant": method.variant(has_boxes=False) if isinstance(method, HasVariant) else None, "keep": keep,
+            "clip": dataclasses.asdict(clip),
         },
     )  # fmt: skip
 

@@ -20,6 +20,8 @@ from typing import Any
 from stp_bench.errors import UserError, WorkError
 
 HOME_VARIABLE = "STP_BENCH_HOME"
+NEARLY_FULL = 2**16
+"""Bytes: a disk with less room than this is full for a library that writes in blocks."""
 
 
 def data_home(chosen: Path | None = None) -> Path:
@@ -75,6 +77,10 @@ def atomic_path(target: Path, *, fsync: bool = False) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         raise unwritable(target, error) from error
+    except RuntimeError as error:  # torch, for one, reports a write that a full disk cut short as an inner defect
+        if free_bytes(target.parent) < NEARLY_FULL:
+            raise unwritable(target, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -135,7 +135,7 @@ def resolve(request: Request, reporter: Reporter) -> Job:
         raise UserError(f"there is no split {request.split}", f"{on} has splits 1 to {splits}", "choose one of them")
     check_keep(request.keep, spec, config, vit)
     checkpoint, config = _checkpoint(request, spec, config, vit, fit_on)
-    recipe = StoreRecipe(side=round(run.size * 8 / 7 / 2) * 2, encoding=request.encoding, decoder=request.decoder)
+    recipe = StoreRecipe.for_crop(run.size, encoding=request.encoding, decoder=request.decoder)
     opened: dict[str, tuple[Dataset, Store]] = {}
     for name in dict.fromkeys((fit_on, on) if spec.learned and checkpoint is None else (on,)):
         dataset = catalogue.dataset(

@@ -156,14 +156,14 @@ class TubeletTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(vit, rate, attn_eps) for rate in rates)
 
     def init_weights(self) -> None:
-        """Xavier uniform for linear maps, which suits every width; positions normal with deviation 0.02; biases zero."""
+        """Linear maps Xavier uniform, which suits every width; positions normal of deviation 0.02; biases zero."""
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.flatten(1))
-        nn.init.zeros_(self.patch_embed.proj.bias)
+        nn.init.zeros_(self.patch_embed.get_parameter("proj.bias"))
 
     def embed(self, x_BCTHW: Tensor) -> Tensor:
         """Tokens (B, S, D) of a normalized clip."""

@@ -60,7 +60,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return command
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Run:
     """Run the installed program in a process of its own."""
 

@@ -46,21 +46,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.fixture
-def evaluated(run: Run, tiny: Path, shared: Path) -> Any:
-    """A run of STPrivacy on unseen actions; made once, found again by every later call."""
-    return run(
-        "evaluate",
-        "--method",
-        "stprivacy",
-        "--protocol",
-        "unseen",
-        "--preset",
-        "tiny",
-        "--out",
-        shared / "one",
-        "--json",
-    )
+@pytest.fixture(scope="module")
+def evaluated(start: Run, tiny: Path, shared: Path) -> Any:
+    """A run of STPrivacy on unseen actions."""
+    words = ("--method", "stprivacy", "--protocol", "unseen", "--preset", "tiny", "--out", shared / "one", "--json")
+    return start("evaluate", *words)
 
 
 def test_a_result_has_every_key_that_is_promised(evaluated: Any, shared: Path) -> None:
@@ -129,15 +119,16 @@ def test_several_methods_and_seeds_share_a_table_and_keep_a_folder_each(run: Run
         for seed in (0, 1):
             assert (shared / "several" / method / f"seed-{seed}" / "result.json").exists()
     assert json.loads((shared / "several" / "result.json").read_text()) == document
+    assert (shared / "several" / "result.png").stat().st_size > 5_000
     table = run(*words)
     assert "±" in table.out
     assert "downsample-4x" in table.out
 
 
-@pytest.fixture
-def fitted(run: Run, tiny: Path, shared: Path) -> Path:
+@pytest.fixture(scope="module")
+def fitted(start: Run, tiny: Path, shared: Path) -> Path:
     words = ("--method", "stprivacy", "--fit-on", "synth-hmdb", "--preset", "tiny", "--out", shared / "fit", "--json")
-    document = run("train", *words).json()
+    document = start("train", *words).json()
     assert Path(document["checkpoint"]).exists()
     return Path(document["folder"])
 

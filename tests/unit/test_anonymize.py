@@ -257,6 +257,10 @@ def test_an_unbounded_output_needs_the_range_of_its_checkpoint(tmp_path: Path) -
         anonymize(video(tmp_path / "in.mp4", 8), tmp_path / "out", tool(Checkered()), reporter=Silent())
 
 
+def test_without_boxes_a_region_method_says_that_it_treats_whole_frames() -> None:
+    assert prepare("blur-strong").identity["variant"] == "full_frame"
+
+
 def test_a_fixed_transform_needs_no_checkpoint_and_takes_settings() -> None:
     assert prepare("downsample-4x").clip.stride == 1
     assert prepare("downsample-4x", settings=["downsample-4x.factor=3"]).identity["config"]["factor"] == 3

@@ -123,3 +123,17 @@ def test_odd_names_inside_the_root_are_fine(tmp_path: Path, name: str) -> None:
 )
 def test_bytes_for_people(count: float, text: str) -> None:
     assert files.human_bytes(count) == text
+
+
+def test_a_library_s_own_error_on_a_full_disk_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short() -> None:
+        with files.atomic_path(tmp_path / "weights") as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError("unexpected pos 292864 vs 292752")  # what torch.save says
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        cut_short()
+    monkeypatch.setattr(files, "free_bytes", lambda folder: 0)
+    with pytest.raises(WorkError, match="no space left"):
+        cut_short()
+    assert not list(tmp_path.iterdir())
