@@ -40,6 +40,7 @@ results: $(READY)
 	$(COMPARE) --on synth-ucf --out build/results/synth-ucf
 	$(BIN)/python tools/results_table.py build/results/synth-hmdb/result.json build/results/synth-ucf/result.json
 	$(BIN)/stp-bench evaluate --method stprivacy --protocol unseen --out build/results/demo
+	mkdir -p docs/images
 	cp build/results/demo/result.png docs/images/result.png
 
 format: $(READY)

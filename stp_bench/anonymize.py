@@ -215,7 +215,7 @@ def _check_collisions(found: Sequence[Target]) -> None:
 def _one(target: Target, facts: VideoFacts, tool: Tool, decoder: str, reporter: Reporter) -> dict[str, Any]:
     """Anonymize one readable video; returns its sidecar with the paths of its files."""
     digest = sha256_file(target.source)
-    key = fingerprint({"version": VERSION, "source": digest, "tool": tool.identity})
+    key = fingerprint({"version": VERSION, "source": digest, "decoder": decoder, "tool": tool.identity})
     card = _finished(target, key)
     if card is None:
         make_folder(target.stem.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stp_bench import data, synth
-from stp_bench.errors import unknown_name
+from stp_bench.errors import UserError, unknown_name
 from stp_bench.index import Dataset
 from stp_bench.progress import Reporter
 from stp_bench.schema import Benchmark
@@ -39,10 +39,17 @@ def dataset(name: str, *, preset: str, seed: int, home: Path, reporter: Reporter
         UserError: unknown name.
         WorkError: the disk refused.
     """
-    benchmark(name, preset)
+    described = benchmark(name, preset)
     folder = data.folder(home, name, preset, seed)
     if (folder / "index.json").exists():
-        return data.open_dataset(folder)
+        found = data.open_dataset(folder)
+        if found.benchmark != described:
+            raise UserError(
+                f"{folder} holds another {name}",
+                f"it is of version {found.benchmark.version}, this is version {described.version}",
+                "remove that folder; it is made anew",
+            )
+        return found
     reporter.say(f"making the embedded benchmark {name} ({preset}, seed {seed}) in {folder}")
     return make(name, preset=preset, seed=seed, folder=folder, reporter=reporter)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,25 @@ class RunConfig:
     attacker_seeds: int = 1
     """How many of each privacy recognizer are trained."""
     bootstrap: int = 1000
+    """Resamples for the confidence intervals; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a value that no run can use."""
+        for name in ("frames", "size", "tubelet", "patch", "dim", "depth", "heads", "clips", "crops", "batch", "epochs",
+                     "attacker_seeds"):  # fmt: skip
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "one or more")
+        for name in ("bootstrap", "weight_decay", "grad_clip", "color_jitter"):
+            _check(name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "zero or more")
+        for name in ("lr", "lr_privacy", "mlp_ratio", "layer_decay"):
+            _check(name, getattr(self, name), 0 < getattr(self, name) < math.inf, "more than zero")
+        for name in ("drop_path", "beta2", "warmup", "label_smoothing"):
+            _check(name, getattr(self, name), 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        _check("crop_scale", self.crop_scale, 0 < self.crop_scale <= 1, "above 0, at most 1")
+
+
+def _check(name: str, value: float, good: bool, wanted: str) -> None:
+    if not good:
+        raise UserError(f"bad value {value} for run.{name}", f"it must be {wanted}", "mend the value")
 
 
 def preset(name: str) -> RunConfig:

@@ -85,13 +85,13 @@ def open_dataset(folder: Path) -> Dataset:
     """
     if not (folder / "index.json").exists():
         why = "it was not finished" if folder.exists() else "there is no such folder"
-        mend = "run 'stp-bench data synth' or 'stp-bench data prepare' first"
+        mend = "make it with 'stp-bench data synth'"
         raise UserError(f"no prepared benchmark in {folder}", why, mend)
     try:
         dataset = read_index(folder)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         why = f"it cannot be understood ({type(error).__name__}: {error})"
-        raise WorkError(f"the index in {folder} is damaged", why, "prepare the data again") from error
+        raise WorkError(f"the index in {folder} is damaged", why, "make the data again") from error
     if not dataset.videos:
         raise UserError(
             f"the benchmark in {folder} is empty", "it has no videos", "prepare it from a folder with videos"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stp_bench import checkpoints, methods, metrics, rundir, store
 from stp_bench.clipstore import Augment, center_batches, train_loader, view_batches
 from stp_bench.display import display, sparsified, to_uint8
-from stp_bench.files import read_json, sha256_file, write_json
+from stp_bench.files import read_json, write_json
 from stp_bench.jobs import Job, Request, Side, resolve
 from stp_bench.methods import FitTask, HasKeep, Loader, Method
 from stp_bench.metrics import UNLABELLED, Floats, Ints, best_f1_threshold
@@ -30,7 +30,7 @@ from stp_bench.results import Result
 from stp_bench.schema import Stage, Target, Video
 from stp_bench.scoring import score
 from stp_bench.store import StageStore
-from stp_bench.training import CHECKPOINT, autocast, load_checkpoint, restore, run_phase, seed_everything
+from stp_bench.training import CHECKPOINT, autocast, deterministic, load_checkpoint, restore, run_phase, seed_everything
 
 FIT_VERSION, PROBES_VERSION = 1, 1
 """Raised by hand whenever a kind of stage would give other numbers for the same inputs."""
@@ -62,7 +62,13 @@ def plan(job: Job) -> Plan:
         "precision": job.precision,
         "seed": job.request.seed,
     }
-    method = {"method": job.spec.name, "version": job.spec.version, "config": dataclasses.asdict(job.config)}
+    method = {
+        "method": job.spec.name,
+        "build": job.spec.build,
+        "version": job.spec.version,
+        "config": dataclasses.asdict(job.config),
+    }
+    boxes = "boxes" in job.spec.needs
     fit: list[Stage] = []
     for phase in job.spec.phases if job.checkpoint is None else ():
         inputs = {
@@ -70,6 +76,7 @@ def plan(job: Job) -> Plan:
             **setting,
             "phase": phase,
             "train": job.fit.digest,
+            "boxes": job.fit.dataset.boxes_digest if boxes else None,
             "clip": dataclasses.asdict(job.clip(job.fit)),
             "recipe": {name: run[name] for name in FIT_FIELDS},
         }
@@ -77,12 +84,13 @@ def plan(job: Job) -> Plan:
     inputs = {
         **method,
         **setting,
-        "checkpoint": sha256_file(job.checkpoint / checkpoints.WEIGHTS) if job.checkpoint else None,
+        "checkpoint": job.checkpoint_digest,
         "variant": job.variant,
         "keep": job.request.keep,
         "probes": [[p.name, p.target, p.unit] for p in job.protocol.probes],
         "train": job.train.digest,
         "test": job.test.digest,
+        "boxes": job.test.dataset.boxes_digest if boxes else None,
         "clip": dataclasses.asdict(job.clip(job.test)),
         "recipe": {name: value for name, value in run.items() if name != "bootstrap"},
     }
@@ -105,11 +113,13 @@ def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Re
         WorkError: reading, writing or training failed; what was finished is kept.
     """
     job = resolve(request, reporter)
+    deterministic(job.device)
     stages = plan(job)
     out = rundir.claim(out or rundir.default(job, stages.score.key), job, stages.score.key)
     stage_store = StageStore(request.home, job.device)
     method, fitted = fit_method(job, stages.fit, stage_store, reporter)
-    judged = stage_store.run(stages.probes, lambda f: _judge(job, method, fitted, f, reporter), reporter=reporter)
+    judge = partial(_judge, job, method, fitted, stages.probes, reporter=reporter)
+    judged = stage_store.run(stages.probes, judge, reporter=reporter, scratch=[CHECKPOINT])
     scored = stage_store.run(stages.score, lambda f: _score(job, judged, f), reporter=reporter)
     folders = [stage_store.folder(s) for s in stages.fit]
     raw = _identity_scores(job, stage_store)
@@ -120,6 +130,7 @@ def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Re
 def train(request: Request, out: Path | None, reporter: Reporter) -> Path:
     """Fit a learned method and write its checkpoint and curves to a folder, which is returned."""
     job = resolve(request, reporter)
+    deterministic(job.device)
     stages = plan(job)
     out = rundir.claim(out or rundir.default(job, stages.fit[-1].key), job, stages.fit[-1].key)
     stage_store = StageStore(request.home, job.device)
@@ -142,14 +153,10 @@ def fit_method(
         phases = {phase.name: phase for phase in method.phases(task)}
         for stage in stages:
             phase = phases[stage.inputs["phase"]]
-            folder = stage_store.find(stage)
-            if folder is None:
-                work = partial(_fit_phase, job, method, phase, stage, reporter=reporter)
-                fitted = stage_store.run(stage, work, reporter=reporter)
-            else:
-                reporter.say(f"fit {stage.name}: found ({stage.key[:12]})")
-                restore(phase.parts(), load_checkpoint(folder / CHECKPOINT)["parts"], folder)
-                fitted = folder
+            work = partial(_fit_phase, job, method, phase, stage, reporter=reporter)
+            fitted = stage_store.run(stage, work, reporter=reporter)
+            # Also when it was just trained here: whoever did the work, the method goes on from what is stored.
+            restore(phase.parts(), load_checkpoint(fitted / CHECKPOINT)["parts"], fitted)
     checkpoints.to_device(method, job.device)
     if job.request.keep is not None:
         assert isinstance(method, HasKeep)  # `resolve` refuses the option otherwise
@@ -189,7 +196,8 @@ def _fit_phase(
     if phase.name == job.spec.phases[-1]:
         card = checkpoints.card_of(
             job.spec, job.config, job.vit, job.clip(job.fit), fit_on=job.fit.ref.benchmark, fit_digest=job.fit.digest,
-            preset=job.preset, seed=job.request.seed, range=_output_range(job, method),
+            preset=job.preset, seed=job.request.seed, split=job.request.split,
+            data=job.fit.dataset.manifest.get("data"), range=_output_range(job, method),
         )  # fmt: skip
         checkpoints.save_method(folder, method, card)
 
@@ -221,9 +229,8 @@ def _output_range(job: Job, method: Method) -> list[list[float]] | None:
     return [[float(v) for v in low], [float(v) for v in high]]
 
 
-def _judge(job: Job, method: Method, fitted: Path | None, folder: Path, reporter: Reporter) -> None:
+def _judge(job: Job, method: Method, fitted: Path | None, stage: Stage, folder: Path, *, reporter: Reporter) -> None:
     """Train fresh recognizers on anonymized training videos; leave their predictions for the test videos."""
-    stage = plan(job).probes
     benchmark = job.test.dataset.benchmark
     targets = {t.name: t for t in benchmark.targets}
     setting = Setting(job.vit, job.run, job.weights, job.device, job.request.seed)
@@ -252,7 +259,6 @@ def _judge(job: Job, method: Method, fitted: Path | None, folder: Path, reporter
     _write_tables(job, {name: tested[name] for name in attackers}, tested["action"], trained, folder)
     strips: dict[str, Any] = {**_strips(job, method, fitted)}
     np.savez_compressed(folder / "strips.npz", **strips)
-    (folder / CHECKPOINT).unlink()  # as large as the recognizers, which nobody needs once they have predicted
 
 
 def _write_tables(

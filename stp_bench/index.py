@@ -62,7 +62,7 @@ class Dataset:
             raise UserError(
                 f"{self.benchmark.name} split {ref.split} has no {ref.part} videos",
                 "its list is empty",
-                "prepare it again",
+                "make it again",
             )
         return chosen
 
@@ -77,6 +77,12 @@ class Dataset:
             for v in videos
         ]
         return fingerprint(rows)
+
+    @cached_property
+    def boxes_digest(self) -> str | None:
+        """SHA-256 of ``boxes.parquet``, or None where there is none."""
+        path = self.root / "boxes.parquet"
+        return sha256_file(path) if path.exists() else None
 
     @cached_property
     def boxes(self) -> pd.DataFrame | None:
@@ -131,13 +137,13 @@ def read_index(root: Path) -> Dataset:
     manifest = read_json(root / "index.json")
     path = root / "index.parquet"
     if not path.exists() or sha256_file(path) != manifest.get("index_sha256"):
-        raise WorkError(f"the index in {root} is damaged", "its digest is not the manifest's", "prepare the data again")
+        raise WorkError(f"the index in {root} is damaged", "its digest is not the manifest's", "make the data again")
     try:
         targets = tuple(Target(**{**t, "classes": tuple(t["classes"])}) for t in manifest["benchmark"]["targets"])
         benchmark = Benchmark(**{**manifest["benchmark"], "targets": targets})
     except (KeyError, TypeError) as error:
         reason = f"its manifest has a field missing or unknown ({error})"
-        raise WorkError(f"the index in {root} cannot be read", reason, "prepare the data again") from error
+        raise WorkError(f"the index in {root} cannot be read", reason, "make the data again") from error
     frame = pd.read_parquet(path)
     columns = {name: frame[name].tolist() for name in frame.columns}
     videos = tuple(

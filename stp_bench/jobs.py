@@ -15,6 +15,7 @@ import torch
 
 from stp_bench import catalogue, checkpoints, methods, protocols
 from stp_bench import config as configs
+from stp_bench.checkpoints import WEIGHTS, Fitted
 from stp_bench.clipstore import Store, StoreRecipe, open_store
 from stp_bench.config import RunConfig
 from stp_bench.errors import UserError, unknown_name
@@ -23,6 +24,7 @@ from stp_bench.index import Dataset
 from stp_bench.methods import HasKeep, HasVariant, MethodSpec
 from stp_bench.progress import Reporter
 from stp_bench.schema import Benchmark, ClipSpec, Probe, Protocol, SplitRef, Video, VitSpec
+from stp_bench.vit import check_sizes
 
 PROTOCOLS = ("known", "unseen")
 DEFAULT_PAIR = ("synth-ucf", "synth-hmdb")
@@ -86,6 +88,8 @@ class Job:
     overlap: int
     """Training videos left out because the same file is in the test split."""
     checkpoint: Path | None
+    checkpoint_digest: str | None
+    """SHA-256 of the checkpoint's weights."""
     variant: str | None
 
     @property
@@ -121,20 +125,27 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     run = configs.preset(preset)
     weights, weights_digest = _weights(request.weights, preset)
     data_preset = "full" if preset == "paper" else preset
+    data_of = {"preset": data_preset, "seed": request.data_seed}
     settings = configs.split_overrides(request.settings, {"run": RunConfig, spec.name: spec.config})
     run = configs.override(run, settings["run"], owner="run")
     config = spec.configure(preset, settings[spec.name])
     vit = configs.vit_spec(run, image_weights=weights != "none")
+    check_sizes(vit)
     device = pick_device(request.device)
     precision = _precision(request.precision, device)
     described = {name: catalogue.benchmark(name, data_preset) for name in (fit_on, on)}
     protocol = _protocol(request, described[fit_on], described[on])
     protocol = dataclasses.replace(protocol, probes=_repeat_attackers(protocol, described[on], run.attacker_seeds))
-    if request.split > min(b.splits for b in described.values()) or request.split < 1:
-        splits = min(b.splits for b in described.values())
-        raise UserError(f"there is no split {request.split}", f"{on} has splits 1 to {splits}", "choose one of them")
+    for b in described.values():
+        if not 1 <= request.split <= b.splits:
+            raise UserError(f"there is no split {request.split}", f"{b.name} has {b.splits}", "choose one from 1 up")
     check_keep(request.keep, spec, config, vit)
-    checkpoint, config = _checkpoint(request, spec, config, vit, fit_on)
+    checkpoint = None
+    if request.checkpoint is not None:
+        if settings[spec.name]:
+            raise UserError("--set does not fit a checkpoint", "it brings its own settings", "leave the option out")
+        fitted = _fitted(request, spec, vit, {"fit_on": fit_on, "split": request.split, "data": data_of})
+        checkpoint, config = checkpoints.find_checkpoint(request.checkpoint), fitted.config
     recipe = StoreRecipe.for_crop(run.size, encoding=request.encoding, decoder=request.decoder)
     opened: dict[str, tuple[Dataset, Store]] = {}
     for name in dict.fromkeys((fit_on, on) if spec.learned and checkpoint is None else (on,)):
@@ -148,7 +159,8 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     return Job(
         request=request, preset=preset, spec=spec, config=config, run=run, vit=vit, protocol=protocol, weights=weights,
         weights_digest=weights_digest, device=device, precision=precision, sides=sides, overlap=overlap,
-        checkpoint=checkpoint, variant=built.variant(has_boxes) if isinstance(built, HasVariant) else None,
+        checkpoint=checkpoint, checkpoint_digest=sha256_file(checkpoint / WEIGHTS) if checkpoint else None,
+        variant=built.variant(has_boxes) if isinstance(built, HasVariant) else None,
     )  # fmt: skip
 
 
@@ -227,7 +239,7 @@ def _precision(asked: str, device: str) -> str:
         raise unknown_name("precision", asked, ("auto", "fp32", "bf16"))
     if asked != "auto":
         return asked
-    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 def check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) -> None:
@@ -236,30 +248,31 @@ def check_keep(keep: float | None, spec: MethodSpec, config: Any, vit: VitSpec) 
         return
     if not 0 < keep <= 1:
         raise UserError(f"--keep {keep} is out of range", "it is a share of tubelets", "use a value in (0, 1]")
-    if not isinstance(spec.make(config, vit), HasKeep):
+    made = spec.make(config, vit)
+    if not isinstance(made, HasKeep):
         raise UserError(f"--keep does not fit {spec.name}", "it drops no tubelets", "leave the option out")
+    made.with_keep(keep)
 
 
-def _checkpoint(request: Request, spec: MethodSpec, config: Any, vit: VitSpec, fit_on: str) -> tuple[Path | None, Any]:
-    """The folder of the request's checkpoint, if it names one, and the configuration to use: then the checkpoint's."""
-    if request.checkpoint is None:
-        return None, config
-    if not spec.learned:
+def _fitted(request: Request, spec: MethodSpec, vit: VitSpec, wanted: Mapping[str, Any]) -> Fitted:
+    """The request's checkpoint, fitted on exactly the videos that this run would fit on: else they may be its test."""
+    if not spec.learned or request.checkpoint is None:
         raise UserError(f"--checkpoint does not fit {spec.name}", "it is a fixed transform", "leave the option out")
     fitted = checkpoints.load_method(request.checkpoint, spec.name, "cpu")
-    if fitted.card.get("fit_on") != fit_on:
-        raise UserError(
-            f"the checkpoint was fitted on {fitted.card.get('fit_on')}",
-            f"this run fits on {fit_on}",
-            f"use --fit-on {fitted.card.get('fit_on')}, or leave --checkpoint out",
-        )
+    for name, value in wanted.items():
+        if (found := fitted.card.get(name)) != value:
+            raise UserError(
+                f"the checkpoint was fitted with {name} {found}",
+                f"this run asks for {value}",
+                f"use --fit-on {fitted.card.get('fit_on')} and its split and data, or leave --checkpoint out",
+            )
     if fitted.vit != vit:
         raise UserError(
             "the checkpoint has other sizes than this run",
             f"it was fitted with preset {fitted.card.get('preset')}",
             "use that preset and its settings",
         )
-    return checkpoints.find_checkpoint(request.checkpoint), fitted.config
+    return fitted
 
 
 def _store(dataset: Dataset, recipe: StoreRecipe, request: Request, reporter: Reporter) -> Store:

@@ -169,7 +169,7 @@ class MethodSpec:
             raise UserError(
                 f"method {self.name!r} cannot be used",
                 f"{self.build} returned {type(made).__name__}, which lacks phases, parts or anonymize",
-                "see 'Adding a method' in CONTRIBUTING.md",
+                "see docs/adding-a-method.md",
             )
         return made
 

@@ -56,13 +56,10 @@ class Recognizer:
         decay = run.layer_decay if setting.weights != "none" else 1.0
         groups = vit.parameter_groups(self.network, self.peak, run.weight_decay, decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak, betas=(0.9, run.beta2))
-        self._scales = [group["lr"] for group in self.optimizer.param_groups]
 
     def learn(self, out: Anonymized, labels: Tensor, progress: float) -> Tensor:
         """One update; ``progress`` in [0, 1) is how far training is. Returns the loss."""
-        factor = vit.lr_at(progress, self._run.warmup)
-        for group, scale in zip(self.optimizer.param_groups, self._scales, strict=True):
-            group["lr"] = scale * factor
+        vit.set_lr(self.optimizer, vit.lr_at(progress, self._run.warmup))
         self.network.train()
         if self.probe.unit == "frame":  # one random frame per clip
             batch, _, frames = out.x_BCTHW.shape[:3]

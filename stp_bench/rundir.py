@@ -45,13 +45,19 @@ def claim(out: Path, job: Job, key: str) -> Path:
         WorkError: it cannot be written.
     """
     make_folder(out)
-    if (out / RUN).exists() and (held := read_json(out / RUN)).get("key") != key:
+    run = {
+        "key": key,
+        "method": job.spec.name,
+        "protocol": job.protocol.name,
+        "fit_on": job.protocol.fit.benchmark,
+        "seed": job.request.seed,
+    }
+    if (out / RUN).exists() and (held := read_json(out / RUN)) != run:
         raise UserError(
             f"{out} holds another run",
-            f"it was made by {held.get('method')} with other settings, data or seed",
+            f"it was made by {held.get('method')} with another protocol, settings, data, seed or version",
             "choose another --out, or remove that folder",
         )
-    run = {"key": key, "method": job.spec.name, "protocol": job.protocol.name, "seed": job.request.seed}
     write_json(out / RUN, run)
     return out
 
@@ -108,7 +114,7 @@ def _result(
         data=benchmark.manifest.get("data", {}),
         seed=request.seed,
         split=request.split,
-        weights=job.weights,
+        weights=job.weights if job.weights in ("none", "pretrained") else Path(job.weights).name,
         precision=job.precision,
         metrics=scores["metrics"],
         floors=scores["floors"],
@@ -134,9 +140,16 @@ def _result(
             "python": judged["python"],
             "platform": judged["platform"],
             "plugin": job.spec.source,
-            "keep": request.keep,
-            "temporal_gain": job.vit.temporal_gain,
-            "config": {"run": dataclasses.asdict(job.run), "method": dataclasses.asdict(job.config)},
+            "config": {
+                "run": dataclasses.asdict(job.run),
+                "method": dataclasses.asdict(job.config),
+                "keep": request.keep,
+                "weights": job.weights_digest,
+                "precision": job.precision,
+                "checkpoint": job.checkpoint_digest,
+                "decoder": request.decoder,
+                "temporal_gain": job.vit.temporal_gain,
+            },
         },
     )
 

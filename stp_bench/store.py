@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,8 +66,14 @@ class StageStore:
                 )
         return folder
 
-    def run(self, stage: Stage, work: Callable[[Path], None], *, reporter: Reporter) -> Path:
-        """The stage's folder; does ``work(partial folder)`` first if it is not finished yet."""
+    def run(
+        self, stage: Stage, work: Callable[[Path], None], *, reporter: Reporter, scratch: Collection[str] = ()
+    ) -> Path:
+        """The stage's folder; does ``work(partial folder)`` first if it is not finished yet.
+
+        Args:
+            scratch: files that only an interrupted ``work`` needs; they are removed once the stage is whole.
+        """
         if found := self.find(stage):
             reporter.say(f"{stage.kind} {stage.name}: found ({stage.key[:12]})")
             return found
@@ -88,21 +94,26 @@ class StageStore:
                 return found
             make_folder(partial)
             started = time.monotonic()
+            work(partial)
             try:
-                work(partial)
+                for rest in partial.glob(".*.partial*"):  # half files of a process that was killed
+                    rest.unlink()
+                kept = sorted(p for p in partial.iterdir() if p.name not in scratch)
                 record = {
                     "kind": stage.kind,
                     "name": stage.name,
                     "key": stage.key,
                     "needs": list(stage.needs),
                     "inputs": stage.inputs,
-                    "files": {p.name: sha256_file(p) for p in sorted(partial.iterdir()) if not p.name.startswith(".")},
+                    "files": {p.name: sha256_file(p) for p in kept},
                     "provenance": provenance(self.device) | {"seconds": round(time.monotonic() - started, 3)},
                 }
                 write_json(partial / RECORD, record)
                 if final.exists():  # left by hand or by an older version, without a record: never trusted
                     shutil.rmtree(final)
                 partial.replace(final)
+                for name in scratch:
+                    (final / name).unlink(missing_ok=True)
             except OSError as error:
                 raise unwritable(partial, error) from error
         return final

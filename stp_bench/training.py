@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,16 +42,14 @@ def run_phase(
         WorkError: a scalar of the phase became NaN or infinite, or the disk refused the checkpoint.
     """
     rows: list[dict[str, float]] = []
-    seconds = 0.0
     if (folder / CHECKPOINT).exists():
         saved = load_checkpoint(folder / CHECKPOINT)
         restore(phase.parts(), saved["parts"], folder)
-        rows, seconds = saved["curves"], saved["seconds"]
+        rows = saved["curves"]
     started, done = len(rows), bool(rows and rows[-1].get("done"))
     title = f"train {phase.name}" + (f" (taken up after epoch {started})" if started else "")
     with reporter.stage(title, None, "batches") as task:
         for epoch in range(started, 0 if done else phase.epochs):
-            clock = time.monotonic()
             seed_everything(f"{stream}/{phase.name}/{epoch}")
             with autocast(device, precision):
                 report = phase.run_epoch(_Counted(loader(epoch), task, epoch, phase.epochs), epoch)
@@ -62,20 +60,29 @@ def run_phase(
                     "lower its learning rate or use --precision fp32",
                 )
             rows.append({"epoch": float(epoch + 1), **report.scalars, "done": float(report.done)})
-            seconds += time.monotonic() - clock
-            state = {n: p.state_dict() for n, p in phase.parts().items()}
-            with atomic_path(folder / CHECKPOINT) as temporary:
-                torch.save({"parts": state, "curves": rows, "seconds": seconds}, temporary)
+            _save(phase, rows, folder)
             parts = [f"epoch {epoch + 1}/{phase.epochs}", *(f"{k} {v:.3f}" for k, v in report.scalars.items())]
             task.note(", ".join(parts[:4]))
             if report.done:
                 break
+    if not rows:  # a phase of no epochs leaves its parts as they began
+        _save(phase, rows, folder)
     _write_curves(folder / CURVES, rows)
 
 
+def deterministic(device: str) -> None:
+    """Ask for algorithms on a GPU that give the same bits each time; where there is none, torch warns."""
+    if device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def autocast(device: str, precision: str) -> torch.autocast:
-    """The context of a precision: ``bf16`` runs matrix products in bfloat16, ``fp32`` changes nothing."""
-    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16")
+    """The context of a precision: ``bf16`` runs matrix products in bfloat16, ``fp32`` changes nothing.
+
+    Without a cache of converted weights: a phase updates them inside the context, and would go on with the old ones.
+    """
+    return torch.autocast(device.split(":")[0], torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -138,8 +145,14 @@ class _Counted:
             self._task.update(done, self._total)
 
 
+def _save(phase: Phase, rows: list[dict[str, float]], folder: Path) -> None:
+    parts = {name: part.state_dict() for name, part in phase.parts().items()}
+    with atomic_path(folder / CHECKPOINT) as temporary:
+        torch.save({"parts": parts, "curves": rows}, temporary)
+
+
 def _write_curves(path: Path, rows: list[dict[str, float]]) -> None:
-    columns = list(dict.fromkeys(k for row in rows for k in row if k != "done"))
+    columns = list(dict.fromkeys(["epoch", *(k for row in rows for k in row if k != "done")]))
     lines = [",".join(columns), *(",".join(f"{row.get(c, float('nan')):.6g}" for c in columns) for row in rows)]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")

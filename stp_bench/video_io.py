@@ -262,9 +262,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             stream.thread_count = 1
             yield container, stream
     except FileNotFoundError as error:
-        raise WorkError(
-            f"cannot read {path}", "there is no such file", "restore it or prepare the data again"
-        ) from error
+        raise WorkError(f"cannot read {path}", "there is no such file", "restore it or make the data again") from error
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _unreadable(path, reason[:1].lower() + reason[1:]) from error

@@ -56,6 +56,7 @@ def guarded(command: Callable[[], Any], words: list[str]) -> int:
     """Run a command (given as ``words``) and return its exit code; a failure is printed, never raised."""
     try:
         code = command()
+        sys.stdout.flush()  # here, not at exit, where a reader that has gone could not be told from a failure
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:
@@ -101,19 +102,29 @@ def _unexpected(error: Exception) -> BenchError:
     """What nobody foresaw: the system's refusals are named as such, the rest is a defect of ours."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return unwritable(Path(error.filename or "a file"), error)
+    if _out_of_memory(error):
+        return WorkError(
+            "out of memory",
+            (str(error).splitlines() or ["the machine has no more"])[0],
+            "lower run.batch, e.g. --set run.batch=8, use a smaller --preset, or close other programs",
+        )
     if isinstance(error, OSError) and error.errno is not None:
         what = f"cannot use {error.filename}" if error.filename else "the system refused an operation"
         return WorkError(what, (error.strerror or str(error)).lower(), "mend that and run the same command again")
-    # torch's own class is known by name only: importing torch to report an error would take seconds.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return WorkError(
-            "out of memory",
-            str(error).splitlines()[0] if str(error) else "the machine has no more",
-            "use a smaller --preset or --set run.batch, or close other programs",
-        )
     first = (str(error).splitlines() or [""])[0]
     return WorkError(
         f"unexpected {type(error).__name__}",
         first or "no reason given",
         "this is a defect: please report it with the traceback that --debug shows",
     )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, which Python, the system, torch on a GPU and torch on a CPU each say in their own way."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's own class is known by name only: importing torch to report an error would take seconds.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

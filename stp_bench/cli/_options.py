@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from stp_bench.config import PRESETS
 from stp_bench.errors import unknown_name
+from stp_bench.files import data_home
 
 METHOD, DATA, COMPUTE, OUTPUT, GENERAL = "Method", "Protocol and data", "Compute", "Output", "General"
 
@@ -30,6 +32,16 @@ def _one_of(kind: str, known: tuple[str, ...]) -> Callable[[Any], Any]:
         return value
 
     return check
+
+
+def home_of(chosen: Path | None) -> Path:
+    """The data home of a command, which also becomes matplotlib's: it would keep a font cache in the user's home.
+
+    To be called before anything imports matplotlib, since it reads its folder then.
+    """
+    home = data_home(chosen)
+    os.environ.setdefault("MPLCONFIGDIR", str(home / "cache" / "matplotlib"))
+    return home
 
 
 DataHome = Annotated[
@@ -54,6 +66,9 @@ Preset = Annotated[
 ]
 Split = Annotated[int, option(DATA, "Official split.", min=1)]
 Decoder = Annotated[str, option(DATA, "Library that reads videos.", "--decoder", choices=("pyav", "decord"))]
+Encoding = Annotated[
+    str, option(DATA, "Decoded clips as raw pixels, or as JPEG.", "--encoding", choices=("raw", "jpeg"))
+]
 SkipUnreadable = Annotated[
     bool, option(DATA, "Leave unreadable videos out and count them; else the first stops the run.", "--skip-unreadable")
 ]

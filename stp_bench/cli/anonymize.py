@@ -20,10 +20,14 @@ from stp_bench.cli._options import (
     Keep,
     Settings,
     SkipUnreadable,
+    home_of,
     option,
 )
 
-EXAMPLE = "Example: stp-bench anonymize my-videos/ anonymized/ --method blur-strong"
+EXAMPLE = (
+    "First: stp-bench data synth synth-hmdb --preset tiny --out demo\n\n"
+    "Example: stp-bench anonymize demo/videos/clap out --method blur-strong"
+)
 
 
 def anonymize(
@@ -48,6 +52,7 @@ def anonymize(
     Beside each output stand its raw-beside-anonymized view and, for a method that drops parts of the picture, a view of
     what it kept. Finished outputs are not made twice.
     """
+    home_of(data_home)
     with working(as_json=as_json) as reporter:
         from stp_bench import anonymize as work
 

@@ -14,8 +14,18 @@ from rich.console import RenderableType
 from stp_bench import config
 from stp_bench.cli._errors import Group
 from stp_bench.cli._io import seconds_text, show, table, working
-from stp_bench.cli._options import DATA, OUTPUT, DataHome, Debug, Decoder, Json, SkipUnreadable, option
-from stp_bench.files import data_home as home_of
+from stp_bench.cli._options import (
+    DATA,
+    OUTPUT,
+    DataHome,
+    Debug,
+    Decoder,
+    Encoding,
+    Json,
+    SkipUnreadable,
+    home_of,
+    option,
+)
 from stp_bench.files import human_bytes
 
 app = typer.Typer(
@@ -118,16 +128,17 @@ def store(
     name: Name,
     preset: Preset = "small",
     seed: Seed = 0,
-    encoding: Annotated[
-        str, option(DATA, "raw pixels, or JPEG at a seventh of the space.", "--encoding", choices=("raw", "jpeg"))
-    ] = "raw",
+    encoding: Encoding = "raw",
     decoder: Decoder = "pyav",
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
     data_home: DataHome = None,
     debug: Debug = False,
 ) -> None:
-    """Decode a benchmark once into its clip store, ahead of the first training."""
+    """Decode a benchmark once into its clip store, ahead of the first training.
+
+    Runs with the same --encoding and --decoder read it.
+    """
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue
@@ -153,7 +164,10 @@ def store(
     show(document, tables, as_json=as_json)
 
 
-@app.command(epilog="Example: stp-bench data check synth-hmdb --preset tiny")
+@app.command(
+    epilog="First: stp-bench data synth synth-hmdb --preset tiny\n\n"
+    "Example: stp-bench data check synth-hmdb --preset tiny"
+)
 def check(
     name: Name,
     preset: Preset = "small",

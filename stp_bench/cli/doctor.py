@@ -9,16 +9,16 @@ import typer
 from rich.table import Table
 
 from stp_bench.cli._io import show, table, working
-from stp_bench.cli._options import DataHome, Debug, Json
-from stp_bench.files import data_home as home_of
+from stp_bench.cli._options import DataHome, Debug, Json, home_of
 
 
 def doctor(as_json: Json = False, data_home: DataHome = None, debug: Debug = False) -> None:
     """Show what works on this machine, what is missing and how to get it."""
+    home = home_of(data_home)
     from stp_bench import doctor as work
 
     with working(as_json=as_json):
-        checks = work.examine(home_of(data_home))
+        checks = work.examine(home)
     healthy = work.healthy(checks)
 
     def tables() -> Iterator[Table | str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from rich.console import RenderableType
 
@@ -19,6 +19,7 @@ from stp_bench.cli._options import (
     Debug,
     Decoder,
     Device,
+    Encoding,
     Json,
     Keep,
     Out,
@@ -28,11 +29,11 @@ from stp_bench.cli._options import (
     SkipUnreadable,
     Split,
     Weights,
+    home_of,
     option,
 )
 from stp_bench.cli._results import aggregate_tables, result_tables
 from stp_bench.errors import UserError
-from stp_bench.files import data_home as home_of
 from stp_bench.files import fingerprint, write_json
 from stp_bench.methods import MethodSpec
 from stp_bench.progress import Reporter
@@ -73,6 +74,7 @@ def evaluate(
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
+    encoding: Encoding = "raw",
     skip_unreadable: SkipUnreadable = False,
     seeds: Annotated[
         int, option(COMPUTE, "Repeat with seeds 0 to N-1 and show mean and spread.", min=1, metavar="N")
@@ -100,12 +102,13 @@ def evaluate(
         from stp_bench.pictures import tradeoff_picture
         from stp_bench.results import Result, aggregate
 
+        _check_keep(keep, chosen, preset, settings_of)
         requests = [
             Request(
                 method=name, protocol=protocol, fit_on=fit_on, on=on, preset=preset, weights=weights,
                 settings=settings_of[spec.name], checkpoint=checkpoint, keep=keep, split=split, seed=seed,
-                device=device, precision=precision, decoder=decoder, skip_unreadable=skip_unreadable,
-                data_seed=data_seed, home=home,
+                device=device, precision=precision, decoder=decoder, encoding=_encoding(encoding),
+                skip_unreadable=skip_unreadable, data_seed=data_seed, home=home,
             )
             for name, spec in zip(method, chosen, strict=True)
             for seed in range(seeds)
@@ -143,6 +146,7 @@ def train(
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
+    encoding: Encoding = "raw",
     skip_unreadable: SkipUnreadable = False,
     seed: Annotated[int, option(COMPUTE, "Seed of the fit.", min=0)] = 0,
     device: Device = "auto",
@@ -169,7 +173,8 @@ def train(
         request = Request(
             method=method, protocol="known", fit_on=fit_on, on=fit_on, preset=preset, weights=weights,
             settings=settings_of[spec.name], split=split, seed=seed, device=device, precision=precision,
-            decoder=decoder, skip_unreadable=skip_unreadable, data_seed=data_seed, home=home,
+            decoder=decoder, encoding=_encoding(encoding), skip_unreadable=skip_unreadable, data_seed=data_seed,
+            home=home,
         )  # fmt: skip
         folder = work.train(request, out, reporter)
 
@@ -182,6 +187,26 @@ def train(
         "card": str(folder / CARD), "curves": str(folder / "curves.csv"),
     }  # fmt: skip
     show(document, tables, as_json=as_json)
+
+
+def _encoding(name: str) -> Literal["raw", "jpeg"]:
+    return cast(Literal["raw", "jpeg"], name)  # the option lets nothing else through
+
+
+def _check_keep(
+    keep: float | None, specs: list[MethodSpec], preset: str | None, settings_of: dict[str, tuple[str, ...]]
+) -> None:
+    """Refuse a dial that one of the methods does not have, before the others have worked for hours."""
+    if keep is None:
+        return
+    from stp_bench.jobs import check_keep
+
+    preset = preset or "small"
+    vit = config.vit_spec(config.preset(preset), image_weights=False)
+    for spec in specs:
+        owners = {"run": config.RunConfig, spec.name: spec.config}
+        own = config.split_overrides(settings_of[spec.name], owners)[spec.name]
+        check_keep(keep, spec, spec.configure(preset, own), vit)
 
 
 def _announce_download(weights: str | None, home: Path, reporter: Reporter) -> None:
@@ -218,5 +243,5 @@ def _name(requests: list[Request]) -> str:
     first = requests[0]
     asked = [[r.method, r.seed, *r.settings] for r in requests]
     asked.append([str(v) for v in (first.fit_on, first.on, first.weights, first.checkpoint, first.keep, first.split)])
-    asked.append([str(v) for v in (first.device, first.precision, first.decoder, first.data_seed)])
+    asked.append([str(v) for v in (first.device, first.precision, first.decoder, first.encoding, first.data_seed)])
     return f"compare-{first.protocol}-{first.on or 'embedded'}-{first.preset or 'small'}-{fingerprint(asked)[:8]}"

@@ -147,7 +147,9 @@ class _Source:
         sides = np.array([(self.entries[v].height, self.entries[v].width) for v in videos])
         height, width = (size, size) if plain else sides.max(axis=0).tolist()
         shape = (len(videos), job.windows_UT.shape[1], height, width, 3)
-        frames = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+        # Sampling weighs the padding of smaller videos by a rounding error: it must at least be the same each time.
+        make = torch.empty if plain or (sides == sides[0]).all() else torch.zeros
+        frames = make(shape, dtype=torch.uint8, pin_memory=self._pinned)
         out = frames.numpy()
         for slot, video in enumerate(videos):
             window = job.windows_UT[job.rows_B[slot] if plain else slot]

@@ -145,7 +145,7 @@ def open_store(
         raise WorkError(
             f"{_count(changed)} of {dataset.benchmark.name} changed since the data were prepared: {_some(changed)}",
             "the content is not the indexed one",
-            "restore the files or prepare the data again",
+            "restore the files or make the data again",
         )
     if unreadable and not skip_unreadable:
         raise WorkError(

@@ -120,13 +120,13 @@ def _claim(folder: Path, promise: Mapping[str, Any]) -> None:
 
 
 def _finished(folder: Path, plans: Sequence[Plan]) -> Dataset | None:
-    """The data set if it is whole. Sizes are compared, contents are left to the integrity check."""
+    """The data set if it is whole, contents included."""
     if not (folder / "index.json").exists():
         return None
     dataset = read_index(folder)
     for one in plans:
         path = folder / one.relpath
-        if not path.exists() or path.stat().st_size != dataset.facts[one.video_id][0]:
+        if not path.exists() or sha256_file(path) != dataset.facts[one.video_id][1]:
             _reopen(folder, dataset)
             return None
     return dataset

@@ -76,3 +76,12 @@ def test_settings_go_to_their_owner_and_bare_keys_to_the_only_one_that_has_them(
 def test_a_wrong_setting_is_refused_with_its_mend(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.split_overrides([text], {"run": RunConfig, "m": Options})
+
+
+@pytest.mark.parametrize(
+    "text", ["batch=0", "epochs=0", "lr=nan", "lr=inf", "attacker_seeds=0", "bootstrap=-3", "warmup=1"]
+)
+def test_a_value_that_no_run_can_use_is_refused_before_any_work(text: str) -> None:
+    key, _, value = text.partition("=")
+    with pytest.raises(UserError, match=f"run.{key}"):
+        config.override(config.preset("tiny"), {key: value}, owner="run")

@@ -27,8 +27,8 @@ HMDB, UCF = benchmark("hmdb", 2), benchmark("ucf", 4)
 class _Data:
     """As much of a data set as a plan looks at: its description."""
 
-    def __init__(self, described: Benchmark) -> None:
-        self.benchmark = described
+    def __init__(self, described: Benchmark, boxes_digest: str = "boxes") -> None:
+        self.benchmark, self.boxes_digest = described, boxes_digest
 
 
 def job(method: str, protocol: Protocol, tmp_path: Path, **changes: Any) -> Job:
@@ -49,7 +49,8 @@ def job(method: str, protocol: Protocol, tmp_path: Path, **changes: Any) -> Job:
         "request": Request(method=method, home=tmp_path), "preset": "tiny", "spec": spec,
         "config": spec.configure("tiny"), "run": run, "vit": config.vit_spec(run, image_weights=False),
         "protocol": protocol, "weights": "none", "weights_digest": "none", "device": "cpu", "precision": "fp32",
-        "sides": sides, "overlap": 0, "checkpoint": None, "variant": None,
+        "sides": sides, "overlap": 0, "checkpoint": None, "checkpoint_digest": None,
+        "variant": None,
     }  # fmt: skip
     return Job(**(values | changes))
 
@@ -124,6 +125,25 @@ def test_seed_and_keep_move_the_right_stages(tmp_path: Path) -> None:
     assert not set(keys(plan(base))) & set(keys(seeded))
     assert kept.fit[-1].key == plan(base).fit[-1].key
     assert kept.probes.key != plan(base).probes.key
+
+
+def test_other_boxes_move_only_the_methods_that_use_boxes(tmp_path: Path) -> None:
+    for method, moves in (("blackening", True), ("raw", False)):
+        base = job(method, protocols.known(HMDB, 1), tmp_path)
+        sides = {ref: dataclasses.replace(s, dataset=_Data(HMDB, "other")) for ref, s in base.sides.items()}  # type: ignore[arg-type]
+        assert (plan(base).probes.key != plan(dataclasses.replace(base, sides=sides)).probes.key) == moves
+
+
+@pytest.mark.parametrize("change", [{"variant": "full_frame"}, {"checkpoint_digest": "abc"}])
+def test_variant_and_checkpoint_move_the_probes(tmp_path: Path, change: dict[str, Any]) -> None:
+    base = job("blackening", protocols.known(HMDB, 1), tmp_path)
+    assert plan(base).probes.key != plan(dataclasses.replace(base, **change)).probes.key
+
+
+def test_another_package_s_method_of_the_same_name_has_keys_of_its_own(tmp_path: Path) -> None:
+    base = job("raw", protocols.known(HMDB, 1), tmp_path)
+    other = dataclasses.replace(base, spec=dataclasses.replace(base.spec, build="elsewhere:build"))
+    assert plan(base).probes.key != plan(other).probes.key
 
 
 def test_only_the_bootstrap_moves_the_score_alone(tmp_path: Path) -> None:

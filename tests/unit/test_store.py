@@ -111,3 +111,14 @@ def test_two_processes_do_a_stage_once(tmp_path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert log.read_text() == "work\n"
+
+
+def test_scratch_and_half_files_do_not_survive_the_stage(tmp_path: Path) -> None:
+    def work(folder: Path) -> None:
+        (folder / "weights").write_text("w")
+        (folder / "checkpoint.pt").write_text("large")
+        (folder / ".checkpoint.123.partial.pt").write_text("half")
+
+    folder = StageStore(tmp_path, "cpu").run(make(x=1), work, reporter=Silent(), scratch=["checkpoint.pt"])
+    assert sorted(p.name for p in folder.iterdir()) == [store.RECORD, "weights"]
+    assert StageStore(tmp_path, "cpu").find(make(x=1)) == folder

@@ -14,7 +14,7 @@ from stp_bench.clips import Clips, Labelled
 from stp_bench.errors import UserError, WorkError
 from stp_bench.methods import Batches, EpochReport, Stateful
 from stp_bench.progress import Silent
-from stp_bench.training import CHECKPOINT, CURVES, load_checkpoint, restore, run_phase, seed_of
+from stp_bench.training import CHECKPOINT, CURVES, autocast, load_checkpoint, restore, run_phase, seed_of
 
 
 class Made:
@@ -129,3 +129,30 @@ def test_seeds_differ_by_stream_and_are_the_same_in_every_process() -> None:
     assert seed_of("a/0") != seed_of("a/1")
     assert seed_of("a/0") == 1451346014421447915
     assert 0 <= seed_of("x") < 2**63
+
+
+def test_steps_under_bf16_use_the_weights_of_the_step_before() -> None:
+    def outputs(contexts: int) -> list[float]:
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+        x, seen = torch.ones(2, 4), list[float]()
+        for _ in range(contexts):
+            with autocast("cpu", "bf16"):
+                for _ in range(4 // contexts):
+                    loss = layer(x).float().square().mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    seen.append(loss.item())
+        return seen
+
+    assert outputs(1) == outputs(4)
+    assert len(set(outputs(1))) > 1
+
+
+def test_a_phase_of_no_epochs_leaves_its_parts_and_empty_curves(tmp_path: Path) -> None:
+    phase = run(Regression(epochs=0), tmp_path)
+    assert load_checkpoint(tmp_path / CHECKPOINT)["curves"] == []
+    assert (tmp_path / CURVES).read_text() == "epoch\n"
+    assert phase.ran == []
