@@ -95,6 +95,9 @@ class Config:
     """Initial bias of the predictors towards keeping."""
     alpha_anneal: bool = False
     """Lower alpha from 1 between 30 % and 70 % of phase 1."""
+    lambda_motion: float = 0.0
+    """Weight in phase 1 of ``losses.motion_loss``: the anonymization block, which Eq. 12 leaves untrained, learns to
+    pass on how things move, and phase 2 begins with videos in which the action shows and the appearance does not."""
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
@@ -132,9 +135,14 @@ SPEC = MethodSpec(
         "small": {
             **_RANDOM_START,
             "depth": 5,
-            "init_epochs": 24,
-            "adversarial_epochs": 12,
-            "adversary_updates": 1,
+            "init_epochs": 20,
+            "adversarial_epochs": 14,
+            "adversary_updates": 2,
+            "frame_adversary": True,
+            "freeze_sparsifier": True,
+            "lambda_motion": 1.0,
+            "lambda_action": 1.0,
+            "lambda_privacy": 1.0,
             "lr": 2e-3,
             "lr_action": 3e-3,
             "lr_privacy": 2e-3,

@@ -62,6 +62,16 @@ def copy_loss(x_BCTHW: Tensor, target_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor
     return ((x_BCTHW - target_BCTHW).abs() * mask).sum() / mask.sum().clamp(min=1)
 
 
+def motion_loss(x_BCTHW: Tensor, target_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor:
+    """Squared error of the changes from frame to frame on kept tubelets, relative to the target's: 1 for a still video.
+
+    Changes are taken within pairs of frames, so that they never cross from one slot of tubelets into the next.
+    """
+    mask = keep_to_mask(keep_BLN.detach(), *x_BCTHW.shape[2:4])[:, :, ::2]
+    moved, wanted = ((x[:, :, 1::2] - x[:, :, ::2]) * mask for x in (x_BCTHW, target_BCTHW))
+    return (moved - wanted).square().sum() / wanted.square().sum().clamp(min=1e-6)
+
+
 def reverse_gradient(x: Tensor, factor: float) -> Tensor:
     """``x``, whose gradient is multiplied by -``factor``."""
     out: Tensor = _ReverseGradient.apply(x, factor)

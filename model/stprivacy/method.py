@@ -27,7 +27,7 @@ from stp_bench.schema import VitSpec
 from stp_bench.tubelets import resample_keep
 from stp_bench.vit import VideoVit, frame_spec, load_image_weights, normalize, parameter_groups
 from stprivacy import Config, check_alpha
-from stprivacy.losses import attribute_losses, copy_loss, entropies, privacy_term, reverse_gradient
+from stprivacy.losses import attribute_losses, copy_loss, entropies, motion_loss, privacy_term, reverse_gradient
 from stprivacy.network import M, STPrivacy, Transformed
 from stprivacy.schedule import alpha_at, lr_factors
 from stprivacy.sparsify import keep_rates, sparsity_loss
@@ -134,6 +134,10 @@ class Initialization:
             sparsity = _sparsity(self.network, out, alpha_at(config, progress))
             action = _action_loss(logits, batch, config)
             loss = config.lambda_spars * sparsity + action
+            if config.lambda_motion and self.network.has_pab:
+                motion = motion_loss(out.x_BCTHW, _as_rendered(self.network, batch.clips.x_BCTHW), out.keep_BLN)
+                loss = loss + config.lambda_motion * motion
+                averages.add(motion=motion)
             _update(loss, [self.optimizer], config)
             averages.add(
                 loss=loss, sparsity=sparsity, action=action, action_accuracy=_accuracy(logits, batch),
@@ -210,7 +214,7 @@ class Adversarial:
             action = _action_loss(self._look("action", out.x_BCTHW, out.keep_BLN), batch, config)
             loss = config.lambda_spars * sparsity + config.lambda_action * action
             if copying:
-                target = batch.clips.x_BCTHW if self.network.space == "rgb01" else normalize(batch.clips.x_BCTHW)
+                target = _as_rendered(self.network, batch.clips.x_BCTHW)
                 loss = loss + copy_loss(out.x_BCTHW, target, out.keep_BLN)
             else:
                 guesses = [self._guess(name, out.x_BCTHW, out.keep_BLN, batch) for name in self.adversaries]
@@ -283,6 +287,11 @@ def _sparsity(network: STPrivacy, out: Transformed, alpha: float) -> Tensor:
     if not network.has_psb:
         return out.keep_MBLN.new_zeros(())
     return sparsity_loss(out.keep_MBLN, keep_rates(alpha, M))
+
+
+def _as_rendered(network: STPrivacy, x_BCTHW: Tensor) -> Tensor:
+    """A clip in [0, 1] as the network would render it unchanged: normalized, if its output is unbounded."""
+    return x_BCTHW if network.space == "rgb01" else normalize(x_BCTHW)
 
 
 def _action_loss(logits_BK: Tensor, batch: Labelled, config: Config) -> Tensor:

@@ -56,7 +56,7 @@ def guarded(command: Callable[[], Any], words: list[str]) -> int:
     """Run a command (given as ``words``) and return its exit code; a failure is printed, never raised."""
     try:
         code = command()
-        sys.stdout.flush()  # here, not at exit, where a reader that has gone could not be told from a failure
+        sys.stdout.flush()  # what the exit would flush, where nobody can catch that the reader has gone
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BrokenPipeError:

@@ -61,11 +61,17 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture(scope="session")
-def start() -> Run:
-    """Run the installed program in a process of its own."""
+def program() -> Path:
+    """The installed program."""
+    return PROGRAM
 
-    def command(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-        environment = os.environ | dict(env or {})
+
+@pytest.fixture(scope="session")
+def start() -> Run:
+    """Run the installed program in a process of its own; a variable that ``env`` gives as None is unset."""
+
+    def command(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str | None] | None = None) -> Done:
+        environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
         done = subprocess.run([PROGRAM, *words], capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
         return Done(done.returncode, done.stdout, done.stderr)
 

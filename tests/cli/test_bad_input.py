@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stp_bench import video_io
+from stp_bench.cli._errors import guarded
 
 Run = Callable[..., Any]
 
@@ -46,6 +47,7 @@ Run = Callable[..., Any]
         ("evaluate --method raw --preset tiny --set epochs", "no '='"),
         ("evaluate --method raw --preset tiny --set run.epochs=many", "'many' for run.epochs"),
         ("evaluate --method raw --preset tiny --keep 0.5", "--keep does not fit raw"),
+        ("evaluate --method stprivacy --method raw --preset tiny --keep 0.5", "--keep does not fit raw"),
         ("evaluate --method stprivacy --preset tiny --keep 2", "--keep 2.0 is out of range"),
         ("evaluate --method raw --preset paper", "--weights"),
         ("evaluate --method raw --preset tiny --weights none.pth", "no weights in none.pth"),
@@ -65,6 +67,34 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(run: Run, words: str, says:
     assert done.code == 2
     assert re.search(says, done.error), done.error
     assert re.fullmatch(r"error: .+, .+; .+", done.error)
+
+
+def test_a_dial_that_one_of_several_methods_lacks_is_refused_before_any_work(run: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = ("--method", "stprivacy", "--method", "blur-weak", "--preset", "tiny", "--keep", "0.5", "--data-home", home)
+    done = run("evaluate", *words)
+    assert done.code == 2
+    assert "--keep does not fit blur-weak" in done.error
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 8 GB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.\nmore"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried to allocate 2 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_said_to_be_so(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        raise error
+
+    assert guarded(command, []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"error: out of memory, .+; lower run\.batch.*", line)
 
 
 @pytest.mark.skipif("__import__('torch').cuda.is_available()")

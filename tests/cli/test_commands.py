@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,11 +137,36 @@ def fitted(start: Run, tiny: Path, shared: Path) -> Path:
     return Path(document["folder"])
 
 
-def test_a_trained_checkpoint_evaluates_as_the_fit_itself(run: Run, fitted: Path) -> None:
-    words = ("evaluate", "--method", "stprivacy", "--preset", "tiny", "--json")
-    from_checkpoint = run(*words, "--checkpoint", fitted / "method.safetensors").json()
-    from_fit = run(*words).json()
-    assert from_checkpoint["metrics"]["top1"] == from_fit["metrics"]["top1"]
+def test_a_trained_checkpoint_is_judged_without_fitting(run: Run, fitted: Path, tiny: Path, tmp_path: Path) -> None:
+    home, weights = tmp_path / "home", fitted / "method.safetensors"
+    shutil.copytree(tiny, home / "data" / "synth-hmdb" / "tiny-seed0")
+    words = ("--method", "stprivacy", "--preset", "tiny", "--out", tmp_path / "out", "--data-home", home, "--json")
+    document = run("evaluate", *words, "--checkpoint", weights).json()
+    assert not (home / "stages" / "fit").exists()
+    assert document["method"] == document["provenance"]["stages"][0]["name"] == "stprivacy"
+    assert [stage["kind"] for stage in document["provenance"]["stages"]] == ["probes", "score"]
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert document["provenance"]["config"]["checkpoint"] == digest
+    assert (tmp_path / "out" / "method.safetensors").read_bytes() == weights.read_bytes()
+
+
+def test_a_checkpoint_brings_its_own_settings(run: Run, fitted: Path, tiny: Path) -> None:
+    words = ("--method", "stprivacy", "--preset", "tiny", "--checkpoint", fitted, "--set", "stprivacy.alpha=0.8")
+    done = run("evaluate", *words)
+    assert done.code == 2
+    assert "--set does not fit a checkpoint" in done.error
+
+
+def test_a_run_reads_the_clip_store_that_was_made_ahead_in_jpeg(run: Run, tiny: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(tiny, home / "data" / "synth-hmdb" / "tiny-seed0")
+    words = ("--preset", "tiny", "--encoding", "jpeg", "--data-home", home, "--json")
+    stored = run("data", "store", "synth-hmdb", *words).json()
+    before = sorted((home / "clips").rglob("*"))
+    document = run("evaluate", "--method", "raw", *words).json()
+    assert 0 <= document["metrics"]["top1"] <= 100
+    assert sorted((home / "clips").rglob("*")) == before
+    assert "jpeg" in Path(stored["folder"]).name
 
 
 def test_a_checkpoint_of_another_benchmark_or_method_is_refused(run: Run, fitted: Path) -> None:
@@ -218,16 +247,24 @@ def test_the_doctor_finds_this_machine_healthy(run: Run) -> None:
 
 def test_nothing_is_written_outside_the_data_home_and_the_named_folder(start: Run, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
-    done = start(
-        "data",
-        "synth",
-        "synth-hmdb",
-        "--preset",
-        "tiny",
-        "--data-home",
-        tmp_path / "home",
-        "--json",
-        cwd=tmp_path / "here",
-    )
-    assert done.json()["videos"] == 24
+    (tmp_path / "user").mkdir()
+    words = ("--method", "raw", "--preset", "tiny", "--data-home", tmp_path / "home", "--out", tmp_path / "out")
+    ours = ("XDG_", "MPL", "STP_BENCH_", "HF_", "TORCH_")
+    bare = {name: None for name in os.environ if name.startswith(ours)}
+    user = {"HOME": str(tmp_path / "user"), "USERPROFILE": str(tmp_path / "user")}
+    document = start("evaluate", *words, "--json", cwd=tmp_path / "here", env=bare | user).json()
+    assert document["method"] == "raw"
+    assert (tmp_path / "out" / "result.png").exists()
     assert list((tmp_path / "here").iterdir()) == []
+    assert list((tmp_path / "user").rglob("*")) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "user", "home", "out"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+@pytest.mark.parametrize("words", [["methods"], ["methods", "--json"]])
+def test_a_reader_that_goes_away_is_no_failure_to_speak_of(program: Path, words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([program, *words], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert done.stderr == ""

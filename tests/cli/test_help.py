@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +32,14 @@ def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 COMMANDS = {" ".join(path): command for path, command in leaves(typer.main.get_command(app))}
 
 
+CHEAP = sorted(set(COMMANDS) - {"evaluate", "train"})
+
+
+def examples(name: str) -> list[str]:
+    """What the help of a command offers to copy, in the order of its lines."""
+    return [line.partition(": ")[2] for line in COMMANDS[name].epilog.split("\n\n")]
+
+
 def text(screen: str) -> str:
     """A help page without its frames and line breaks."""
     return " ".join(re.sub(r"[│╭╮╰╯─]", " ", screen).split())
@@ -51,12 +61,36 @@ def test_help_starts_with_a_sentence_and_ends_with_an_example(run: Callable[...,
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_examples_fit_on_a_line_and_use_options_that_exist(name: str) -> None:
-    example = COMMANDS[name].epilog.removeprefix("Example: ")
-    assert len(example) <= 70
-    words = shlex.split(example)
-    assert words[: 1 + len(name.split())] == ["stp-bench", *name.split()]
-    known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= known
+    *before, example = examples(name)
+    assert len(before) <= 1
+    for line, command in [(example, name), *((line, "data synth") for line in before)]:
+        assert len(line) <= 70
+        words = shlex.split(line)
+        assert words[: 1 + len(command.split())] == ["stp-bench", *command.split()]
+        known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_examples_of_quick_commands_work_on_a_fresh_install(tmp_path: Path) -> None:
+    """One process for all, since starting torch again proves nothing; each command has a home and folder of its own."""
+    code = (
+        "import os, pathlib, shlex, sys\nfrom stp_bench.cli import app\n"
+        "for number, lines in enumerate(sys.argv[1:]):\n"
+        "    folder = pathlib.Path(str(number)).absolute()\n    (folder / 'here').mkdir(parents=True)\n"
+        "    os.chdir(folder / 'here')\n    os.environ['STP_BENCH_HOME'] = str(folder / 'home')\n"
+        "    for line in lines.split('\\n'):\n"
+        "        try:\n            app(shlex.split(line)[1:])\n"
+        "        except SystemExit as stop:\n            assert not stop.code, (line, stop.code)\n"
+        "    os.chdir(folder.parent)\n"
+    )
+    words = ["\n".join(examples(name)) for name in CHEAP]
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "matplotlib")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    anonymized = tmp_path / str(CHEAP.index("anonymize")) / "here" / "out"
+    assert len(list(anonymized.glob("*.mp4"))) == 2 * len(list(anonymized.glob("*.json"))) > 0
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -72,6 +106,7 @@ def test_evaluate_has_the_options_of_its_contract_with_their_defaults() -> None:
         "--method": None, "--protocol": "known", "--fit-on": None, "--on": None, "--preset": None, "--weights": None,
         "--skip-unreadable": False, "--set": None, "--checkpoint": None, "--keep": None, "--split": 1, "--seeds": 1,
         "--device": "auto", "--precision": "auto", "--out": None, "--json": False, "--decoder": "pyav",
+        "--encoding": "raw",
     }  # fmt: skip
     assert {name: found[name] for name in defaults} == defaults
 
