@@ -1,6 +1,7 @@
 """The protocols, as values: where a method is fitted and which probes judge it.
 
-A new protocol is one more function here; nothing downstream asks for a protocol's name.
+A new protocol is one more function here and a line in `jobs`, which turns a request into one; what runs a protocol
+never asks for its name.
 """
 
 from __future__ import annotations

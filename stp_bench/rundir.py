@@ -148,6 +148,7 @@ def _result(
                 "precision": job.precision,
                 "checkpoint": job.checkpoint_digest,
                 "decoder": request.decoder,
+                "encoding": request.encoding,
                 "temporal_gain": job.vit.temporal_gain,
             },
         },

@@ -19,7 +19,7 @@ from stp_bench.errors import UserError
 from stp_bench.methods import FitTask, Method
 from stp_bench.schema import ClipSpec, Target
 from stprivacy import SPEC, Config
-from stprivacy.losses import attribute_losses, copy_loss, entropies, privacy_term, reverse_gradient
+from stprivacy.losses import attribute_losses, copy_loss, entropies, motion_loss, privacy_term, reverse_gradient
 from stprivacy.method import Adversarial, Anonymizer, Initialization
 from stprivacy.schedule import alpha_at, lr_factors
 
@@ -134,6 +134,19 @@ def test_the_copy_loss_sees_kept_tubelets_only() -> None:
 # Schedules
 
 
+def test_the_motion_loss_compares_changes_on_kept_tubelets_whatever_the_appearance() -> None:
+    x = torch.rand(2, 3, 4, 32, 32)
+    keep = torch.ones(2, 2, 16)
+    keep[:, :, 0] = 0
+    assert motion_loss(x + torch.rand(2, 3, 1, 1, 1), x, keep) < 1e-6  # equal motion, another appearance
+    still = x[:, :, :1].expand_as(x)
+    torch.testing.assert_close(motion_loss(still, x, keep), torch.tensor(1.0))
+    elsewhere = x.clone()
+    elsewhere[..., :8, :8] = torch.rand(2, 3, 4, 8, 8)  # the abandoned tubelet
+    assert motion_loss(elsewhere, x, keep) == 0
+    assert motion_loss(x, still, keep).isfinite()
+
+
 def test_alpha_anneals_from_one_in_the_middle_of_phase_one() -> None:
     config = Config(alpha_anneal=True)
     assert [round(alpha_at(config, p), 3) for p in (0.0, 0.3, 0.5, 0.7, 1.0)] == [1, 1, 0.85, 0.7, 0.7]
@@ -208,6 +221,7 @@ def test_a_frozen_sparsifier_stays_bit_identical() -> None:
         {"output": "sigmoid"}, {"mask_blind": True}, {"recon_warmup": 1}, {"adversary_updates": 2}, {"depth": 5},
         {"attn_eps": 1e-6}, {"separate_mlps": True}, {"lr_policy": "release"}, {"frame_adversary": True},
         {"selection": "global"}, {"head_scale": 0.0}, {"tau": 0.5}, {"alpha": 1.0}, {"grad_clip": 0.0},
+        {"lambda_motion": 1.0}, {"lambda_motion": 1.0, "output": "sigmoid"},
         {"frame_adversary": True, "privacy_term": "grl"}, {"frame_adversary": True, "tubelet": 4},
     ],
     ids=str,
