@@ -9,7 +9,6 @@ every probe: mean over all frames of all test views. Chance is one over the numb
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 
