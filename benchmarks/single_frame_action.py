@@ -1,4 +1,4 @@
-"""Can the action of an embedded benchmark be read from a single frame? It should not: the classes differ in motion only.
+"""Can the action of an embedded benchmark be read from a single frame? It should not: only the motion tells.
 
 A fresh recognizer that sees one frame at a time is trained on raw videos with the recipe of the preset, and scored like
 every probe: mean over all frames of all test views. Chance is one over the number of actions.
