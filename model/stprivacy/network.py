@@ -31,7 +31,7 @@ class Transformed(NamedTuple):
     """What the transformer makes of a batch of clips."""
 
     x_BCTHW: Tensor
-    """The transformed clips; zero on abandoned tubelets."""
+    """The transformed clips. Zero on abandoned tubelets, except in training, where masks hide them."""
     keep_BLN: Tensor
     """The final decision, 1 for kept; in training its gradient is straight-through."""
     keep_MBLN: Tensor
@@ -89,8 +89,10 @@ class STPrivacy(TubeletTransformer):
             x_BSD = self._layers(M, x_BSD, visible_BS)
         x_BSD = self.norm_recon(x_BSD)
         video_BCTHW = self._render(x_BSD, keep_BLN) if self.has_pab else x_BCTHW
-        # Detached: decisions learn through the recognizers' attention, not through the blackness of what they abandon.
-        video_BCTHW = video_BCTHW * keep_to_mask(keep_BLN.detach(), self.vit.frames, self.vit.size)
+        # In training, abandoned tubelets stay under the recognizers' masks (release): were they black, the gradient of
+        # their decisions would say that keeping them is of no use, and the network would come to keep nothing.
+        if not self.training or self.config.mask_blind:
+            video_BCTHW = video_BCTHW * keep_to_mask(keep_BLN.detach(), self.vit.frames, self.vit.size)
         return Transformed(video_BCTHW, keep_BLN, keep_MBLN, masked_mean(x_BSD, visible_BS))
 
     def sparsify_in_place(self, x_BSD: Tensor, decide: Decide) -> tuple[Tensor, Tensor]:

@@ -176,13 +176,25 @@ def test_gradients_of_a_recognizers_loss_reach_every_predictor() -> None:
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in predictor.parameters())
 
 
-def test_decisions_do_not_learn_from_the_blackness_of_what_they_abandon() -> None:
-    network = make().train()
+def test_training_leaves_abandoned_tubelets_under_the_masks_unless_recognizers_are_blind() -> None:
+    for blind in (False, True):
+        out = make(mask_blind=blind).train()(clips())
+        abandoned = keep_to_mask(out.keep_BLN, 4, 32).expand_as(out.x_BCTHW) == 0
+        assert abandoned.any()
+        assert bool((out.x_BCTHW[abandoned] == 0).all()) == blind
+
+
+def test_what_an_abandoned_tubelet_would_have_shown_decides_the_gradient_of_its_decision() -> None:
+    network, recognizer = make().train(), VideoVit(TINY, 3)
+    torch.nn.init.normal_(recognizer.head.weight)
     out = network(clips())
-    (out.x_BCTHW * torch.randn_like(out.x_BCTHW)).sum().backward()
-    # Attention in the blocks passes gradients to decisions; the mask on the output must not add its own.
-    assert keep_to_mask(out.keep_BLN.detach(), 4, 32).requires_grad is False
-    assert network.head_recon.weight.grad is not None
+    keep = out.keep_BLN.detach().requires_grad_()
+    black = out.x_BCTHW * keep_to_mask(keep.detach(), 4, 32)
+    seen, unseen = (recognizer(x, keep, space="free") for x in (out.x_BCTHW, black))
+    torch.testing.assert_close(seen, unseen)
+    gradients = [torch.autograd.grad(logits.square().sum(), keep, retain_graph=True)[0] for logits in (seen, unseen)]
+    assert not torch.allclose(gradients[0][keep == 0], gradients[1][keep == 0], rtol=1e-2)
+    torch.testing.assert_close(gradients[0][keep == 1], gradients[1][keep == 1], rtol=1e-3, atol=1e-5)
 
 
 def test_an_empty_slot_gives_finite_outputs_and_gradients() -> None:
