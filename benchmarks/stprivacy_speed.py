@@ -59,7 +59,9 @@ class Dense:
         video = assemble(network.head_recon(tokens), vit).float()
         if gain := temporal_gain(vit):
             video = from_temporal_basis(video, gain)
-        return video * keep_to_mask(keep.detach(), vit.frames, vit.size), torch.stack(decisions)
+        if not training:
+            video = video * keep_to_mask(keep, vit.frames, vit.size)
+        return video, torch.stack(decisions)
 
     def recognize(self, recognizer: VideoVit, x_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor:
         """Logits of the masked recognizer."""

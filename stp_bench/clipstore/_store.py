@@ -1,7 +1,7 @@
 """Opening the store: which shards a dataset needs, which are there, and whether its files are still the indexed ones.
 
 Shards are named by content (recipe, ids and SHA-256 of their videos), so a store can never serve frames of another
-recipe or of another version of a video: after ``data prepare`` has taken note of a replaced video, only its shard is
+recipe or of another version of a video: after the index has taken note of a replaced video, only its shard is
 made anew. Between two runs a file may still be replaced behind the index's back; `open_store` compares sizes and
 modification times, and contents where these differ.
 """

@@ -293,7 +293,7 @@ def test_a_replaced_video_is_noticed_until_the_data_are_prepared_again(dataset, 
         open_store(dataset, RECIPE, tmp_path)
     before = shards(tmp_path)
     write_video(dataset.root / "videos/v4.avi", [picture(9, t, 20, 30) for t in range(6)], 25, codec="mpeg4")
-    with pytest.raises(WorkError, match=r"1 video of toy changed .*: v4.*prepare"):
+    with pytest.raises(WorkError, match=r"1 video of toy changed .*: v4.*make the data again"):
         open_store(dataset, RECIPE, tmp_path, skip_unreadable=True)
     again = open_store(index(dataset.root), RECIPE, tmp_path)
     assert again.entry("v4").frames == 6
