@@ -42,6 +42,7 @@ results: $(READY)
 	$(BIN)/stp-bench evaluate --method stprivacy --protocol unseen --out build/results/demo
 	mkdir -p docs/images
 	cp build/results/demo/result.png docs/images/result.png
+	cp build/results/synth-hmdb/result.png docs/images/tradeoff.png
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -65,7 +65,7 @@ def copy_loss(x_BCTHW: Tensor, target_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor
 def motion_loss(x_BCTHW: Tensor, target_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor:
     """Squared error of the changes from frame to frame on kept tubelets, relative to the target's: 1 for a still video.
 
-    Changes are taken within pairs of frames, so that they never cross from one slot of tubelets into the next.
+    Changes are taken within pairs of frames, so that with tubelets of even length none crosses into the next slot.
     """
     mask = keep_to_mask(keep_BLN.detach(), *x_BCTHW.shape[2:4])[:, :, ::2]
     moved, wanted = ((x[:, :, 1::2] - x[:, :, ::2]) * mask for x in (x_BCTHW, target_BCTHW))
