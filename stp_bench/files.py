@@ -129,8 +129,11 @@ def fingerprint(value: Mapping[str, Any] | list[Any] | str) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def safe_join(root: Path, relative: str) -> Path:
+def safe_join(root: Path, relative: str, *, follow_links: bool = False) -> Path:
     """``root / relative``, refused if it could point outside ``root`` (absolute, ``..``, or through a link).
+
+    Args:
+        follow_links: whether links in ``root`` may lead anywhere: only where its owner made them.
 
     Raises:
         UserError: the path would leave ``root``.
@@ -138,7 +141,7 @@ def safe_join(root: Path, relative: str) -> Path:
     parts = PurePosixPath(relative)
     escapes = parts.is_absolute() or ".." in parts.parts or "\\" in relative or "\0" in relative
     path = root / parts
-    if escapes or not path.resolve().is_relative_to(root.resolve()):
+    if escapes or not (follow_links or path.resolve().is_relative_to(root.resolve())):
         raise UserError(f"path {relative!r} is refused", f"it leaves {root}", "use names inside that folder only")
     return path
 

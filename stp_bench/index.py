@@ -4,10 +4,13 @@ A prepared benchmark is a folder::
 
     index.json       manifest: the `Benchmark`, data preset and seed, label release, digests, notes
     index.parquet    one row per video: video_id, relpath, group, frames, height, width, fps, bytes, sha256,
-                     label_<target> (list of ints; null where nobody labelled), split<N> (train, test or null)
+                     label_<target> (list of ints; null where nobody labelled), spans_<target> (of frame-level
+                     benchmarks: list of start, end, labels), split<N> (train, test or null), split<N>@<lists> (the
+                     same of further lists beside the official ones)
     boxes.parquet    optional: video_id, frame, x1, y1, x2, y2 (decoded pixels), score, kind (person | head), width,
                      height
-    videos/ splits/  the files themselves, in the data set's own layout (``relpath`` is relative to the folder)
+    videos/ splits/  the files themselves, in the data set's own layout. Those of a real data set lie where its user
+                     has them: the manifest's ``videos_root``. ``relpath`` is relative to it, else to the folder.
 
 Its digest covers what moves results (ids, labels, splits, video contents), not where the files lie.
 """
@@ -15,6 +18,7 @@ Its digest covers what moves results (ids, labels, splits, video contents), not 
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +26,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from stp_bench.errors import UserError, WorkError
+from stp_bench.errors import UserError, WorkError, unknown_name
 from stp_bench.files import atomic_path, fingerprint, read_json, safe_join, sha256_file, write_json
-from stp_bench.schema import Benchmark, Part, SplitRef, Target, Video
+from stp_bench.schema import Benchmark, Labels, Part, Span, SplitRef, Target, Video
 
 SCHEMA = 1
+OFFICIAL = "official"
+"""Name of the split lists that a data set was published with; of others, a benchmark's name says ``NAME@LISTS``."""
+
+Parts = Mapping[int, Mapping[str, Part]]
+"""Per split: video id to its side; an unused video is absent."""
+
+_TABLE, _NEXT = "index.parquet", "index.next.parquet"
+_WIDE = 64
+"""From so many classes on, labels are held in a compact array: eight bytes a class would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +51,20 @@ class Dataset:
 
     benchmark: Benchmark
     root: Path
+    videos_root: Path
+    """What ``relpath`` is relative to."""
     videos: tuple[Video, ...]
     """All videos, sorted by id."""
-    parts: Mapping[int, Mapping[str, Part]]
-    """Per official split: video id to its side; an unused video is absent."""
+    parts: Parts
+    """The splits of these lists."""
     facts: Mapping[str, tuple[int, str]]
     """Video id to (bytes, sha256) of its file."""
     manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The benchmark's name without its lists: whatever the lists, the videos are the same."""
+        return self.benchmark.name.partition("@")[0]
 
     def split(self, ref: SplitRef) -> tuple[Video, ...]:
         """The videos of one side of a split, sorted by id.
@@ -53,7 +75,7 @@ class Dataset:
         if ref.split not in self.parts:
             raise UserError(
                 f"{self.benchmark.name} has no split {ref.split}",
-                f"its official splits are {', '.join(map(str, self.parts))}",
+                f"its splits are {', '.join(map(str, self.parts))}",
                 "choose one of them",
             )
         side = self.parts[ref.split]
@@ -68,14 +90,16 @@ class Dataset:
 
     def path(self, video: Video) -> Path:
         """Where a video's file lies."""
-        return safe_join(self.root, video.relpath)
+        # Links inside a folder that the user pointed to are the user's own; inside a made data set there are none.
+        return safe_join(self.videos_root, video.relpath, follow_links=self.videos_root != self.root)
 
     def digest(self, videos: Sequence[Video]) -> str:
         """Fingerprint of some videos: ids, labels, groups and contents; not paths."""
-        rows = [
-            [v.video_id, v.group, {t: list(x) if x else None for t, x in v.labels.items()}, self.facts[v.video_id][1]]
-            for v in videos
-        ]
+        rows: list[Any] = []
+        for v in videos:
+            labels: dict[str, Any] = {t: list(x) if x else None for t, x in v.labels.items()}
+            labels |= {f"{t} spans": [[s.start, s.end, *s.labels] for s in spans] for t, spans in v.spans.items()}
+            rows.append([v.video_id, v.group, labels, self.facts[v.video_id][1]])
         return fingerprint(rows)
 
     @cached_property
@@ -95,57 +119,84 @@ def write_index(
     root: Path,
     benchmark: Benchmark,
     videos: Sequence[Video],
-    parts: Mapping[int, Mapping[str, Part]],
+    parts: Parts,
     facts: Mapping[str, tuple[int, str]],
+    more_lists: Mapping[str, Parts] | None = None,
     **manifest: Any,
 ) -> None:
-    """Write ``index.parquet`` and, last, ``index.json``: a folder without the latter is not prepared."""
-    rows = []
-    for video in sorted(videos, key=lambda v: v.video_id):
-        size, digest = facts[video.video_id]
-        row: dict[str, Any] = {
-            "video_id": video.video_id, "relpath": video.relpath, "group": video.group, "frames": video.frames,
-            "height": video.height, "width": video.width, "fps": video.fps, "bytes": size, "sha256": digest,
-        }  # fmt: skip
-        for target in benchmark.targets:
-            labels = video.labels.get(target.name)
-            row[f"label_{target.name}"] = None if labels is None else list(labels)
-        for split, side in parts.items():
-            row[f"split{split}"] = side.get(video.video_id)
-        rows.append(row)
-    with atomic_path(root / "index.parquet") as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
-    write_json(
-        root / "index.json",
-        {
-            "schema": SCHEMA,
-            "benchmark": dataclasses.asdict(benchmark),
-            "videos": len(rows),
-            "index_sha256": sha256_file(root / "index.parquet"),
-            **manifest,
-        },
-    )
+    """Write ``index.parquet`` and ``index.json``: a folder without the latter is not prepared.
+
+    An index that is there is replaced as a whole: whenever the writing stops, either the old or the new one is read.
+
+    Args:
+        parts: the official splits.
+        more_lists: name to splits of further lists (``NAME@LISTS``).
+        manifest: what else ``index.json`` shall say.
+    """
+    videos = sorted(videos, key=lambda v: v.video_id)
+    columns: dict[str, Any] = {
+        "video_id": pa.array([v.video_id for v in videos], pa.string()),
+        "relpath": pa.array([v.relpath for v in videos], pa.string()),
+        "group": pa.array([v.group for v in videos], pa.string()),
+        "frames": [v.frames for v in videos],
+        "height": [v.height for v in videos],
+        "width": [v.width for v in videos],
+        "fps": [float(v.fps) for v in videos],
+        "bytes": [facts[v.video_id][0] for v in videos],
+        "sha256": [facts[v.video_id][1] for v in videos],
+    }
+    for target in benchmark.targets:
+        labels = [v.labels.get(target.name) for v in videos]
+        columns[f"label_{target.name}"] = pa.array(
+            (None if found is None else list(found) for found in labels), pa.list_(pa.int16()), size=len(videos)
+        )
+        if any(target.name in v.spans for v in videos):
+            spans = [[dataclasses.asdict(s) for s in v.spans.get(target.name, ())] for v in videos]
+            columns[f"spans_{target.name}"] = pa.array(spans, _SPANS)
+    for lists, splits in {OFFICIAL: parts, **(more_lists or {})}.items():
+        for split, side in splits.items():
+            name = f"split{split}" + ("" if lists == OFFICIAL else f"@{lists}")
+            columns[name] = pa.array([side.get(v.video_id) for v in videos], pa.string())
+    replaced = (root / "index.json").exists()
+    table = root / (_NEXT if replaced else _TABLE)
+    with atomic_path(table, fsync=True) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+    document = {
+        "schema": SCHEMA,
+        "benchmark": dataclasses.asdict(benchmark),
+        "videos": len(videos),
+        "index_sha256": sha256_file(table),
+        **manifest,
+    }
+    write_json(root / "index.json", document)
+    if replaced:
+        table.replace(root / _TABLE)
 
 
-def read_index(root: Path) -> Dataset:
-    """Open a prepared benchmark.
+_SPANS = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "labels": pa.list_(pa.int8())}))
+
+
+def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
+    """Open a prepared benchmark with the splits of some lists.
 
     Raises:
-        UserError: the folder is not prepared.
+        UserError: the folder is not prepared, or has no such lists.
         WorkError: the index does not match its manifest.
     """
     manifest = read_json(root / "index.json")
-    path = root / "index.parquet"
-    if not path.exists() or sha256_file(path) != manifest.get("index_sha256"):
+    # A writer that was killed between its two renames leaves the table of its manifest under the other name.
+    tables = [path for path in (root / _TABLE, root / _NEXT) if path.exists()]
+    path = next((p for p in tables if sha256_file(p) == manifest.get("index_sha256")), None)
+    if path is None:
         raise WorkError(f"the index in {root} is damaged", "its digest is not the manifest's", "make the data again")
     try:
-        targets = tuple(Target(**{**t, "classes": tuple(t["classes"])}) for t in manifest["benchmark"]["targets"])
-        benchmark = Benchmark(**{**manifest["benchmark"], "targets": targets})
+        benchmark = _benchmark(manifest["benchmark"])
     except (KeyError, TypeError) as error:
         reason = f"its manifest has a field missing or unknown ({error})"
         raise WorkError(f"the index in {root} cannot be read", reason, "make the data again") from error
     frame = pd.read_parquet(path)
     columns = {name: frame[name].tolist() for name in frame.columns}
+    spanned = [t.name for t in benchmark.targets if f"spans_{t.name}" in columns]
     videos = tuple(
         Video(
             video_id=columns["video_id"][i],
@@ -156,20 +207,53 @@ def read_index(root: Path) -> Dataset:
             width=int(columns["width"][i]),
             fps=float(columns["fps"][i]),
             labels={t.name: _labels(columns[f"label_{t.name}"][i]) for t in benchmark.targets},
+            spans={name: _spans(columns[f"spans_{name}"][i]) for name in spanned},
         )
         for i in range(len(frame))
     )
-    sides: dict[str, Part] = {"train": "train", "test": "test"}
-    parts = {
-        int(name.removeprefix("split")): {
-            video.video_id: sides[side] for video, side in zip(videos, columns[name], strict=True) if side in sides
-        }
-        for name in columns
-        if name.startswith("split")
-    }
+    parts = _parts(columns, lists)
+    if lists != OFFICIAL:
+        if not parts:
+            known = sorted({name.partition("@")[2] for name in columns if name.startswith("split")} - {""})
+            raise unknown_name(f"split lists of {benchmark.name}", lists, [OFFICIAL, *known])
+        benchmark = dataclasses.replace(benchmark, name=f"{benchmark.name}@{lists}", splits=len(parts))
     facts = {i: (int(b), d) for i, b, d in zip(frame["video_id"], frame["bytes"], frame["sha256"], strict=True)}
-    return Dataset(benchmark=benchmark, root=root, videos=videos, parts=parts, facts=facts, manifest=manifest)
+    videos_root = Path(manifest["videos_root"]) if manifest.get("videos_root") else root
+    return Dataset(
+        benchmark=benchmark, root=root, videos_root=videos_root, videos=videos, parts=parts, facts=facts,
+        manifest=manifest,
+    )  # fmt: skip
 
 
-def _labels(values: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if values is None else tuple(int(v) for v in values)
+def _benchmark(stored: Mapping[str, Any]) -> Benchmark:
+    targets = tuple(
+        Target(
+            **{**t, "classes": tuple(t["classes"]), "groups": tuple((name, size) for name, size in t.get("groups", ()))}
+        )
+        for t in stored["targets"]
+    )
+    return Benchmark(**{**stored, "targets": targets})
+
+
+def _parts(columns: Mapping[str, Sequence[Any]], lists: str) -> dict[int, dict[str, Part]]:
+    """The splits that belong to some lists."""
+    sides: dict[str, Part] = {"train": "train", "test": "test"}
+    parts: dict[int, dict[str, Part]] = {}
+    for name, column in columns.items():
+        number, _, of = name.removeprefix("split").partition("@")
+        if name.startswith("split") and (of or OFFICIAL) == lists:
+            ids = columns["video_id"]
+            parts[int(number)] = {i: sides[side] for i, side in zip(ids, column, strict=True) if side in sides}
+    return parts
+
+
+def _labels(values: Sequence[int] | None) -> Labels | None:
+    if values is None:
+        return None
+    return array("b", values) if len(values) >= _WIDE else tuple(int(v) for v in values)
+
+
+def _spans(values: Sequence[Mapping[str, Any]]) -> tuple[Span, ...]:
+    return tuple(
+        Span(start=int(s["start"]), end=int(s["end"]), labels=tuple(int(v) for v in s["labels"])) for s in values
+    )

@@ -9,7 +9,7 @@ slot, V videos, K classes of a target.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ Part = Literal["train", "test"]
 Unit = Literal["video", "frame"]
 Space = Literal["rgb01", "free"]
 Sampling = Literal["exact", "videomae"]
+Labels = Sequence[int]
+"""What is known of one unit and one target. Multiclass: the class number, alone. Multilabel: per class 1 (present),
+0 (absent) or -1 (not labelled). A tuple, or a compact array where a target has hundreds of classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,9 @@ class Target:
     kind: Literal["multiclass", "multilabel"]
     classes: tuple[str, ...]
     private: bool = False
+    groups: tuple[tuple[str, int], ...] = ()
+    """Names and sizes of consecutive groups of classes that are scored group by group, such as (("object", 1678),
+    ("scene", 248)); empty where every class counts alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +59,29 @@ class Benchmark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Frames ``start`` to ``end``, both included, that share the labels of one target."""
+
+    start: int
+    end: int
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Video:
     """One video of an index. Sizes are of the decoded frames; ``labels[target]`` is None where nobody labelled it."""
 
     video_id: str
     relpath: str
-    labels: Mapping[str, tuple[int, ...] | None]
+    labels: Mapping[str, Labels | None]
     group: str | None
     frames: int
     height: int
     width: int
     fps: float
+    spans: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    """Labels of single frames, by target, where a benchmark has them: in order, without overlap; a frame outside all
+    spans is not labelled. ``labels`` then says what some frame shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,7 +130,7 @@ def open_store(
     Raises:
         WorkError: no room on the disk; unreadable videos; or a video that is not the one that was indexed.
     """
-    folder = home / "clips" / dataset.benchmark.name / _folder_name(recipe)
+    folder = home / "clips" / dataset.name / _folder_name(recipe)
     plan = _plan(dataset, recipe, folder)
     shards = _finished(plan, dataset, recipe.encoding)
     if len(shards) < len(plan):
@@ -321,7 +321,7 @@ def _write_summary(store: Store, shards: Iterable[Path]) -> None:
     path = store.folder / f"store-{store.digest[:16]}.json"
     if not path.exists():
         summary = {
-            "benchmark": store.dataset.benchmark.name, "recipe": asdict(store.recipe), "digest": store.digest,
+            "benchmark": store.dataset.name, "recipe": asdict(store.recipe), "digest": store.digest,
             "videos": len(store), "bytes": store.bytes, "shards": [s.name for s in shards],
         }  # fmt: skip
         write_json(path, summary)
