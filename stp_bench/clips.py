@@ -34,9 +34,11 @@ class Labelled:
 
     clips: Clips
     action_B: Tensor | None
-    """int64 class indices."""
+    """int64 class indices; of a multilabel action float32 in {0, 1}, (B, C)."""
     privacy_BK: Tensor | None
     """float32 in {0, 1}."""
+    privacy_BTK: Tensor | None = None
+    """Labels of the clip's frames, float32 in {0, 1} or -1 (not labelled), for probes of frame-level benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,21 @@ def test_windows(frames: int, spec: ClipSpec, clips: int = 5) -> NDArray[np.int6
     if len(strided) < spec.frames:
         strided = np.pad(strided, (0, spec.frames - len(strided)), "edge")
     starts = _spread(len(strided) - spec.frames, clips)
+    windows: NDArray[np.int64] = strided[starts[:, None] + np.arange(spec.frames)]
+    return windows
+
+
+def tile_windows(frames: int, spec: ClipSpec) -> NDArray[np.int64]:
+    """Frame numbers of the clips that together hold every ``stride``-th frame, (clips, T).
+
+    Consecutive windows of the sequence 0, r, 2r, ...; the last one ends with its last item and so overlaps the one
+    before. A sequence shorter than T is filled up with its last item.
+    """
+    strided = np.arange(0, frames, spec.stride)
+    if len(strided) < spec.frames:
+        strided = np.pad(strided, (0, spec.frames - len(strided)), "edge")
+    starts = np.arange(0, len(strided), spec.frames)
+    starts = np.minimum(starts, len(strided) - spec.frames)
     windows: NDArray[np.int64] = strided[starts[:, None] + np.arange(spec.frames)]
     return windows
 

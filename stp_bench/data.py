@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stp_bench import video_io
+import numpy as np
+
+from stp_bench import labels, video_io
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import sha256_file
-from stp_bench.index import Dataset, read_index
-from stp_bench.schema import Part, Target, Video
+from stp_bench.index import OFFICIAL, Dataset, read_index
+from stp_bench.labels import LabelTable
+from stp_bench.schema import Labels, Part, Target, Video
 
 Side = Literal["train", "test", "all"]
 
@@ -47,6 +50,11 @@ class SplitReport:
     """Groups (one source video, one set of people) with clips on both sides: identity can leak."""
     test_in_shared_groups: int
     """Test videos of these groups."""
+    tested_elsewhere: Mapping[str, tuple[str, ...]]
+    """Other benchmark to the training videos that are test videos there, by name or content: they are left out where
+    that one is judged."""
+    floors: labels.SplitFloors | None
+    """What attackers reach who see no pixel; None where actions or attributes are told in tags, or nobody labelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,11 @@ class Report:
     splits: Mapping[int, SplitReport]
     stated_prevalence: Mapping[str, float]
     """What the label release states; empty where it states nothing."""
+    label_release: str
+    labels: labels.Statistics
+    """Counts, co-occurrence and chance of the labels."""
+    same_content: tuple[tuple[str, ...], ...]
+    """Videos whose files are equal, byte for byte."""
     missing: tuple[str, ...]
     changed: tuple[str, ...]
     """Readable files that are not the indexed ones."""
@@ -76,19 +89,24 @@ def folder(home: Path, name: str, preset: str, seed: int) -> Path:
     return home / "data" / name / f"{preset}-seed{seed}"
 
 
-def open_dataset(folder: Path) -> Dataset:
-    """Open a prepared benchmark.
+def prepared_folder(home: Path, name: str) -> Path:
+    """Where the data home keeps the index of a real data set."""
+    return home / "data" / name / "prepared"
+
+
+def open_dataset(folder: Path, lists: str = OFFICIAL) -> Dataset:
+    """Open a prepared benchmark with the splits of some lists.
 
     Raises:
-        UserError: the folder is missing, not (or not completely) prepared, or without videos.
+        UserError: the folder is missing, not (or not completely) prepared, or without videos or such lists.
         WorkError: its index is damaged.
     """
     if not (folder / "index.json").exists():
         why = "it was not finished" if folder.exists() else "there is no such folder"
-        mend = "make it with 'stp-bench data synth'"
+        mend = "make it with 'stp-bench data synth', or 'stp-bench data prepare' for real data"
         raise UserError(f"no prepared benchmark in {folder}", why, mend)
     try:
-        dataset = read_index(folder)
+        dataset = read_index(folder, lists)
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         why = f"it cannot be understood ({type(error).__name__}: {error})"
         raise WorkError(f"the index in {folder} is damaged", why, "make the data again") from error
@@ -99,11 +117,14 @@ def open_dataset(folder: Path) -> Dataset:
     return dataset
 
 
-def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Report:
+def check(
+    dataset: Dataset, *, others: Sequence[Dataset] = (), progress: Callable[[int, int], None] | None = None
+) -> Report:
     """Compare a prepared benchmark with its own index, splits and label release.
 
     Args:
         dataset: what to check.
+        others: benchmarks whose test videos may be among its training videos.
         progress: called as ``progress(done, total)`` with numbers of videos.
     """
     missing, changed, unreadable = [], [], {}
@@ -122,7 +143,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = Non
                 unreadable[video.video_id] = (error.strerror or str(error)).lower()
         if progress is not None:
             progress(done, len(dataset.videos))
-    splits = {number: _split_report(dataset, side) for number, side in dataset.parts.items()}
+    splits = {number: _split_report(dataset, side, others) for number, side in dataset.parts.items()}
     everything = _side_report(dataset, dataset.videos)
     stated = _stated_prevalence(dataset)
     found = {
@@ -142,7 +163,7 @@ def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = Non
         ]
     problems += [
         f"prevalence of {name} is {everything.prevalence[name]:.3f}, its release states {value:.3f}"
-        for name, value in stated.items()
+        for name, value in (stated.items() if _complete(dataset) else ())
         if (measured := everything.prevalence[name]) is not None and abs(measured - value) >= 0.0005
     ]
     return Report(
@@ -154,6 +175,9 @@ def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = Non
         all=everything,
         splits=splits,
         stated_prevalence=stated,
+        label_release=str(dataset.manifest.get("label_release") or ""),
+        labels=_statistics(dataset),
+        same_content=_same_content(dataset),
         missing=tuple(missing),
         changed=tuple(changed),
         unreadable=unreadable,
@@ -163,16 +187,23 @@ def check(dataset: Dataset, *, progress: Callable[[int, int], None] | None = Non
 
 def prevalence(videos: Sequence[Video], target: Target) -> dict[str, float | None]:
     """Share of positives per class of a multilabel target among labelled videos; None where none is labelled."""
-    labels = [found for v in videos if (found := v.labels.get(target.name)) is not None]
-    columns = zip(*labels, strict=True) if labels else [()] * len(target.classes)
-    return {c: sum(column) / len(labels) if labels else None for c, column in zip(target.classes, columns, strict=True)}
+    labelled, positives = (np.zeros(len(target.classes), dtype=np.int64) for _ in range(2))
+    for video in videos:  # one by one: all rows of a target of thousands of tags would fill the memory
+        if (found := video.labels.get(target.name)) is not None:
+            row = np.asarray(found)
+            labelled += row >= 0
+            positives += row == 1
+    counts = zip(target.classes, positives.tolist(), labelled.tolist(), strict=True)
+    return {name: yes / known if known else None for name, yes, known in counts}
 
 
 def _side_report(dataset: Dataset, videos: Sequence[Video]) -> SideReport:
     action, privacy = dataset.benchmark.action, dataset.benchmark.privacy
-    counts = Counter(number for v in videos for number in v.labels.get(action.name) or ())
-    if action.kind == "multilabel":
-        counts = Counter(i for v in videos for i, yes in enumerate(v.labels.get(action.name) or ()) if yes)
+    counts: Counter[int] = Counter()
+    for video in videos:
+        found = video.labels.get(action.name)
+        if found is not None:
+            counts.update(found if action.kind == "multiclass" else np.flatnonzero(np.asarray(found) == 1).tolist())
     return SideReport(
         videos=len(videos),
         labelled=sum(v.labels.get(privacy.name) is not None for v in videos),
@@ -181,7 +212,7 @@ def _side_report(dataset: Dataset, videos: Sequence[Video]) -> SideReport:
     )
 
 
-def _split_report(dataset: Dataset, parts: Mapping[str, Part]) -> SplitReport:
+def _split_report(dataset: Dataset, parts: Mapping[str, Part], others: Sequence[Dataset]) -> SplitReport:
     sides = {part: [v for v in dataset.videos if parts.get(v.video_id) == part] for part in ("train", "test")}
     train, test = sides["train"], sides["test"]
     trained = {dataset.facts[v.video_id][1]: v.video_id for v in train}
@@ -194,7 +225,60 @@ def _split_report(dataset: Dataset, parts: Mapping[str, Part]) -> SplitReport:
         same_content=tuple((a, b) for a, b in pairs if a is not None),
         shared_groups=tuple(sorted(g for g in shared if g is not None)),
         test_in_shared_groups=sum(v.group in shared for v in test),
+        tested_elsewhere={other.benchmark.name: found for other in others if (found := _tested(dataset, train, other))},
+        floors=_floors(dataset, parts),
     )
+
+
+def _tested(dataset: Dataset, train: Sequence[Video], other: Dataset) -> tuple[str, ...]:
+    """The training videos that some split of another benchmark tests."""
+    ids = {video_id for side in other.parts.values() for video_id, part in side.items() if part == "test"}
+    contents = {other.facts[video_id][1] for video_id in ids}
+    return tuple(v.video_id for v in train if v.video_id in ids or dataset.facts[v.video_id][1] in contents)
+
+
+def _floors(dataset: Dataset, parts: Mapping[str, Part]) -> labels.SplitFloors | None:
+    action, privacy = dataset.benchmark.action, dataset.benchmark.privacy
+    if action.kind != "multiclass" or privacy.groups:
+        return None
+    actions: dict[str, str] = {}
+    rows: dict[str, Mapping[str, Labels | None]] = {}
+    for video in dataset.videos:
+        number, found = video.labels.get(action.name), video.labels.get(privacy.name)
+        if number is not None and found is not None and video.video_id in parts:
+            actions[video.video_id] = action.classes[number[0]]
+            rows[video.video_id] = {privacy.name: found}
+    sides = {i: parts[i] for i in rows}
+    if set(sides.values()) != {"train", "test"}:
+        return None
+    table = LabelTable(release=dataset.name, targets=(privacy,), rows=rows)
+    return labels.split_floors(table, {1: sides}, actions)[1]
+
+
+def _statistics(dataset: Dataset) -> labels.Statistics:
+    privacy = dataset.benchmark.privacy
+    return labels.statistics(
+        LabelTable(
+            release=str(dataset.manifest.get("label_release") or dataset.name),
+            targets=(privacy,),
+            rows={v.video_id: {privacy.name: v.labels.get(privacy.name)} for v in dataset.videos},
+            spans={v.video_id: v.spans[privacy.name] for v in dataset.videos if v.spans.get(privacy.name)},
+            manifest={"prevalence": _stated_prevalence(dataset)},
+        )
+    )
+
+
+def _same_content(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
+    by_digest: dict[str, list[str]] = {}
+    for video in dataset.videos:
+        by_digest.setdefault(dataset.facts[video.video_id][1], []).append(video.video_id)
+    return tuple(tuple(ids) for ids in by_digest.values() if len(ids) > 1)
+
+
+def _complete(dataset: Dataset) -> bool:
+    """Whether every labelled video is in the index, so that the release's figures must come out."""
+    counts = dataset.manifest.get("counts") or {}
+    return not any(counts.get(what) for what in ("missing", "unreadable"))
 
 
 def _stated_prevalence(dataset: Dataset) -> dict[str, float]:

@@ -7,7 +7,7 @@ run folder. Nothing here asks for the name of a method, a benchmark or a protoco
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stp_bench import checkpoints, methods, metrics, rundir, store
-from stp_bench.clipstore import Augment, center_batches, train_loader, view_batches
+from stp_bench.clipstore import Augment, FrameLabels, center_batches, tile_batches, train_loader, view_batches
 from stp_bench.display import display, sparsified, to_uint8
 from stp_bench.files import read_json, write_json
-from stp_bench.jobs import Job, Request, Side, resolve
+from stp_bench.jobs import NO_DATA_PRESET, Job, Request, Side, resolve
 from stp_bench.methods import FitTask, HasKeep, Loader, Method
 from stp_bench.metrics import UNLABELLED, Floats, Ints, best_f1_threshold
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.progress import Reporter
-from stp_bench.recognizers import ProbePhase, Recognizer, Setting, anonymize, predict
+from stp_bench.recognizers import ProbePhase, Recognizer, Setting, anonymize, predict, predict_frames
 from stp_bench.results import Result
-from stp_bench.schema import Stage, Target, Video
+from stp_bench.rundir import PREDICTIONS, REFERENCE
+from stp_bench.schema import Probe, Protocol, SplitRef, Stage, Target, Video
 from stp_bench.scoring import score
 from stp_bench.store import StageStore
 from stp_bench.training import CHECKPOINT, autocast, deterministic, load_checkpoint, restore, run_phase, seed_everything
@@ -44,13 +45,14 @@ class Plan:
     """The stages of a run, in order."""
 
     fit: tuple[Stage, ...]
-    probes: Stage
+    probes: tuple[Stage, ...]
+    """One stage for the probes of each training split."""
     score: Stage
 
     @property
     def all(self) -> tuple[Stage, ...]:
         """Every stage, in order."""
-        return (*self.fit, self.probes, self.score)
+        return (*self.fit, *self.probes, self.score)
 
 
 def plan(job: Job) -> Plan:
@@ -81,23 +83,37 @@ def plan(job: Job) -> Plan:
             "recipe": {name: run[name] for name in FIT_FIELDS},
         }
         fit.append(store.stage("fit", f"{job.spec.name} {phase}", FIT_VERSION, inputs, tuple(s.key for s in fit[-1:])))
-    inputs = {
-        **method,
-        **setting,
-        "checkpoint": job.checkpoint_digest,
-        "variant": job.variant,
-        "keep": job.request.keep,
-        "probes": [[p.name, p.target, p.unit] for p in job.protocol.probes],
-        "train": job.train.digest,
-        "test": job.test.digest,
-        "boxes": job.test.dataset.boxes_digest if boxes else None,
-        "clip": dataclasses.asdict(job.clip(job.test)),
-        "recipe": {name: value for name, value in run.items() if name != "bootstrap"},
-    }
-    probes = store.stage("probes", job.spec.name, PROBES_VERSION, inputs, tuple(s.key for s in fit[-1:]))
+    probes: list[Stage] = []
+    for train, group in probe_groups(job.protocol).items():
+        inputs = {
+            **method,
+            **setting,
+            "checkpoint": job.checkpoint_digest,
+            "variant": job.variant,
+            "keep": job.request.keep,
+            "probes": [[p.name, p.target, p.unit] + ["frames"] * (p.judged == "frame") for p in group],
+            "train": job.sides[train].digest,
+            "test": job.test.digest,
+            "boxes": job.test.dataset.boxes_digest if boxes else None,
+            "clip": dataclasses.asdict(job.clip(job.test)),
+            "recipe": {name: value for name, value in run.items() if name != "bootstrap"},
+        }
+        if train.benchmark != job.test.ref.benchmark:  # clips and boxes of training come from elsewhere
+            inputs["train_clip"] = dataclasses.asdict(job.clip(job.sides[train]))
+            inputs["train_boxes"] = job.sides[train].dataset.boxes_digest if boxes else None
+        name = job.spec.name + (f" trained on {train.benchmark}" if train.benchmark != job.test.ref.benchmark else "")
+        probes.append(store.stage("probes", name, PROBES_VERSION, inputs, tuple(s.key for s in fit[-1:])))
     scoring = {"bootstrap": job.run.bootstrap, "seed": job.request.seed}
-    scored = store.stage("score", job.spec.name, metrics.VERSION, scoring, (probes.key,))
-    return Plan(tuple(fit), probes, scored)
+    scored = store.stage("score", job.spec.name, metrics.VERSION, scoring, tuple(s.key for s in probes))
+    return Plan(tuple(fit), tuple(probes), scored)
+
+
+def probe_groups(protocol: Protocol) -> dict[SplitRef, list[Probe]]:
+    """The probes by what they are trained on: those that share it learn from the same anonymized batches."""
+    groups: dict[SplitRef, list[Probe]] = {}
+    for probe in protocol.probes:
+        groups.setdefault(probe.train, []).append(probe)
+    return groups
 
 
 def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Result, Path]:
@@ -118,8 +134,10 @@ def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Re
     out = rundir.claim(out or rundir.default(job, stages.score.key), job, stages.score.key)
     stage_store = StageStore(request.home, job.device)
     method, fitted = fit_method(job, stages.fit, stage_store, reporter)
-    judge = partial(_judge, job, method, fitted, stages.probes, reporter=reporter)
-    judged = stage_store.run(stages.probes, judge, reporter=reporter, scratch=[CHECKPOINT])
+    judged = []
+    for stage, probes in zip(stages.probes, probe_groups(job.protocol).values(), strict=True):
+        judge = partial(_judge, job, method, fitted, stage, probes, reporter=reporter)
+        judged.append(stage_store.run(stage, judge, reporter=reporter, scratch=[CHECKPOINT]))
     scored = stage_store.run(stages.score, lambda f: _score(job, judged, f), reporter=reporter)
     folders = [stage_store.folder(s) for s in stages.fit]
     raw = _identity_scores(job, stage_store)
@@ -167,7 +185,9 @@ def fit_method(
 def _fit_task(job: Job) -> FitTask:
     benchmark, needs = job.fit.dataset.benchmark, job.spec.needs
     privacy = benchmark.privacy if "privacy" in needs else None
-    labels = np.array([v.labels[privacy.name] for v in job.fit.videos]) if privacy else np.zeros((1, 0))
+    labels: NDArray[np.int8] = np.zeros((1, 0), np.int8)
+    if privacy:
+        labels = np.array([v.labels[privacy.name] or (0,) * len(privacy.classes) for v in job.fit.videos], np.int8)
     return FitTask(
         action=benchmark.action,
         privacy=privacy,
@@ -196,18 +216,26 @@ def _fit_phase(
     if phase.name == job.spec.phases[-1]:
         card = checkpoints.card_of(
             job.spec, job.config, job.vit, job.clip(job.fit), fit_on=job.fit.ref.benchmark, fit_digest=job.fit.digest,
-            preset=job.preset, seed=job.request.seed, split=job.request.split,
-            data=job.fit.dataset.manifest.get("data"), range=_output_range(job, method),
+            preset=job.preset, seed=job.request.seed, split=job.protocol.fit.split,
+            data=job.fit.dataset.manifest.get("data", NO_DATA_PRESET), range=_output_range(job, method),
         )  # fmt: skip
         checkpoints.save_method(folder, method, card)
 
 
-def _loader(job: Job, side: Side, stage: Stage, *, action: Target | None, privacy: Target | None) -> Loader:
+def _loader(
+    job: Job,
+    side: Side,
+    stage: Stage,
+    *,
+    action: Target | None,
+    privacy: Target | None,
+    frame_labels: Target | None = None,
+) -> Loader:
     augment = Augment(crop_scale=job.run.crop_scale, color_jitter=job.run.color_jitter)
     return train_loader(
         side.store, side.videos, job.clip(side), augment, batch=job.run.batch,
         seed=int(stage.key[:12], 16) + job.request.seed, device=job.device, action=action, privacy=privacy,
-        boxes="boxes" in job.spec.needs,
+        boxes="boxes" in job.spec.needs, frame_labels=frame_labels,
     )  # fmt: skip
 
 
@@ -229,69 +257,149 @@ def _output_range(job: Job, method: Method) -> list[list[float]] | None:
     return [[float(v) for v in low], [float(v) for v in high]]
 
 
-def _judge(job: Job, method: Method, fitted: Path | None, stage: Stage, folder: Path, *, reporter: Reporter) -> None:
-    """Train fresh recognizers on anonymized training videos; leave their predictions for the test videos."""
-    benchmark = job.test.dataset.benchmark
+def _judge(
+    job: Job,
+    method: Method,
+    fitted: Path | None,
+    stage: Stage,
+    probes: Sequence[Probe],
+    folder: Path,
+    *,
+    reporter: Reporter,
+) -> None:
+    """Train fresh recognizers on anonymized training videos of one split; leave what they say of the test videos.
+
+    ``scores.npz`` has, by probe name, scores of test units (``test/``) and, of attackers, of training units
+    (``train/``); units are videos, or those (video, frame) pairs that ``test_units`` and ``train_units`` name.
+    """
+    side, benchmark = job.sides[probes[0].train], job.test.dataset.benchmark
     targets = {t.name: t for t in benchmark.targets}
+    private = [p for p in probes if targets[p.target].private]
     setting = Setting(job.vit, job.run, job.weights, job.device, job.request.seed)
-    recognizers = [Recognizer(probe, targets[probe.target], setting) for probe in job.protocol.probes]
+    recognizers = [Recognizer(probe, targets[probe.target], setting) for probe in probes]
     phase = ProbePhase(method, job.spec.name, recognizers, job.run.epochs)
-    loader = _loader(job, job.train, stage, action=benchmark.action, privacy=benchmark.privacy)
+    loader = _loader(
+        job, side, stage,
+        action=benchmark.action if len(private) < len(probes) else None,
+        privacy=benchmark.privacy if any(p.judged == "video" for p in private) else None,
+        frame_labels=benchmark.privacy if any(p.judged == "frame" for p in private) else None,
+    )  # fmt: skip
     run_phase(
         phase, loader, folder, stream=f"{stage.key}/{job.request.seed}", device=job.device, precision=job.precision,
         reporter=reporter,
     )  # fmt: skip
-    boxes, batch = "boxes" in job.spec.needs, 2 * job.run.batch
-    views = view_batches(
-        job.test.store, job.test.videos, job.clip(job.test), clips=job.run.clips, crops=job.run.crops, batch=batch,
-        device=job.device, boxes=boxes,
-    )  # fmt: skip
-    center = center_batches(
-        job.train.store, job.train.videos, job.clip(job.train), batch=batch, device=job.device, boxes=boxes
-    )
-    with (
-        reporter.stage("test on all views", len(views) + len(center), "batches") as task,
-        autocast(job.device, job.precision),
-    ):
-        tested = predict(method, job.spec.name, recognizers, views, len(job.test.videos), task)
-        trained = predict(method, job.spec.name, recognizers, center, len(job.train.videos), task)
-    attackers = [p.name for p in job.protocol.probes if targets[p.target].private]
-    _write_tables(job, {name: tested[name] for name in attackers}, tested["action"], trained, folder)
+    whole = [r for r in recognizers if r.probe.judged == "video"]
+    single = [r for r in recognizers if r.probe.judged == "frame"]
+    scores: dict[str, Any] = {}
+    with autocast(job.device, job.precision):
+        if whole:
+            scores |= _score_videos(job, side, method, whole, reporter)
+        if single:
+            scores |= _score_frames(job, side, method, single, reporter)
+    np.savez_compressed(folder / "scores.npz", **scores)
     strips: dict[str, Any] = {**_strips(job, method, fitted)}
     np.savez_compressed(folder / "strips.npz", **strips)
 
 
-def _write_tables(
-    job: Job,
-    scores: Mapping[str, Floats],
-    posterior_VC: Floats,
-    trained: Mapping[str, Floats],
-    folder: Path,
-) -> None:
+def _score_videos(
+    job: Job, side: Side, method: Method, recognizers: Sequence[Recognizer], reporter: Reporter
+) -> dict[str, Floats]:
+    """Scores of test videos, from all views, and by attackers of training videos, from the central one."""
+    boxes, batch, name = "boxes" in job.spec.needs, 2 * job.run.batch, job.spec.name
+    views = view_batches(
+        job.test.store, job.test.videos, job.clip(job.test), clips=job.run.clips, crops=job.run.crops, batch=batch,
+        device=job.device, boxes=boxes,
+    )  # fmt: skip
+    attackers = [r for r in recognizers if r.target.private]
+    center = center_batches(side.store, side.videos, job.clip(side), batch=batch, device=job.device, boxes=boxes)
+    with reporter.stage("test on all views", len(views) + len(center) * bool(attackers), "batches") as task:
+        tested = predict(method, name, recognizers, views, len(job.test.videos), task)
+        trained = predict(method, name, attackers, center, len(side.videos), task) if attackers else {}
+    return {f"test/{n}": s for n, s in tested.items()} | {f"train/{n}": s for n, s in trained.items()}
+
+
+def _score_frames(
+    job: Job, side: Side, method: Method, recognizers: Sequence[Recognizer], reporter: Reporter
+) -> dict[str, Any]:
+    """Scores of every ``stride``-th frame of test videos, from all crops, and of training videos, from one."""
+    found: dict[str, Any] = {}
+    for part, of, crops in (("test", job.test, job.run.crops), ("train", side, 1)):
+        views = tile_batches(
+            of.store, of.videos, job.clip(of), crops=crops, batch=2 * job.run.batch, device=job.device,
+            boxes="boxes" in job.spec.needs,
+        )  # fmt: skip
+        frames = [of.store.entry(v.video_id).frames for v in of.videos]
+        with reporter.stage(f"score frames of {part} videos", len(views), "batches") as task:
+            scores, units = predict_frames(method, job.spec.name, recognizers, views.with_frames(), frames, task)
+        found |= {f"{part}/{name}": values for name, values in scores.items()} | {f"{part}_units": units}
+    return found
+
+
+def _tables(job: Job, judged: Sequence[Path]) -> tuple[Predictions, Reference]:
+    """The two tables of a run, from what its probes left behind."""
+    scores: dict[str, NDArray[Any]] = {}
+    for folder in judged:
+        with np.load(folder / "scores.npz") as stored:
+            scores |= dict(stored)
+    attackers = [p for p in job.protocol.probes if p.target == job.test.dataset.benchmark.privacy.name]
+    side = job.sides[attackers[0].train]
     action, privacy = job.test.dataset.benchmark.action, job.test.dataset.benchmark.privacy
-    true_V, labels_VK = _label_arrays(job.test.videos, action, privacy)
-    Predictions.of(
-        action=action, privacy=privacy, video_ids=[v.video_id for v in job.test.videos],
-        groups=[v.group for v in job.test.videos], action_V=true_V, posterior_VC=posterior_VC, labels_VK=labels_VK,
-        scores=scores,
-    ).write(folder / "predictions.parquet")  # fmt: skip
-    true_V, labels_VK = _label_arrays(job.train.videos, action, privacy)
-    thresholds = {name: best_f1_threshold(labels_VK, trained[name]) for name in scores}
-    Reference.of(action=action, privacy=privacy, action_V=true_V, labels_VK=labels_VK, thresholds=thresholds).write(
-        folder / "reference.parquet"
-    )
+    frames: list[int | None] | None = None
+    if attackers[0].judged == "frame":
+        tested = _Units.of_frames(job.test.videos, privacy, scores["test_units"])
+        trained = _Units.of_frames(side.videos, privacy, scores["train_units"])
+        frames = scores["test_units"][tested.rows, 1].tolist()
+    else:
+        tested, trained = _Units.of_videos(job.test.videos, privacy), _Units.of_videos(side.videos, privacy)
+    given = {p.name: scores[f"test/{p.name}"][tested.rows] for p in attackers}
+    tuned = {p.name: best_f1_threshold(trained.labels_UK, scores[f"train/{p.name}"][trained.rows]) for p in attackers}
+    videos = [job.test.videos[v] for v in tested.videos_U]
+    predictions = Predictions.of(
+        action=action, privacy=privacy, video_ids=[v.video_id for v in videos], groups=[v.group for v in videos],
+        action_V=_action_labels(videos, action), posterior_VC=scores["test/action"][tested.videos_U],
+        labels_VK=tested.labels_UK, scores=given, frames=frames,
+    )  # fmt: skip
+    reference = Reference.of(
+        action=action, privacy=privacy, labels_VK=trained.labels_UK, thresholds=tuned,
+        action_V=_action_labels([side.videos[v] for v in trained.videos_U], action),
+    )  # fmt: skip
+    return predictions, reference
 
 
-def _label_arrays(videos: Sequence[Video], action: Target, privacy: Target) -> tuple[Ints, Ints]:
-    """True actions (V) and privacy labels (V, K) of videos."""
-    unlabelled = (UNLABELLED,) * len(privacy.classes)
-    actions = [(v.labels[action.name] or (UNLABELLED,))[0] for v in videos]
-    return np.array(actions), np.array([v.labels[privacy.name] or unlabelled for v in videos])
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """What is scored: videos, or labelled frames of them."""
+
+    rows: Ints
+    """Which of the scored rows count, (U,): not a frame that nobody labelled."""
+    videos_U: Ints
+    labels_UK: Ints
+
+    @classmethod
+    def of_videos(cls, videos: Sequence[Video], privacy: Target) -> _Units:
+        unlabelled = (UNLABELLED,) * len(privacy.classes)
+        labels = np.array([v.labels[privacy.name] or unlabelled for v in videos], dtype=np.int8)
+        return cls(np.arange(len(videos)), np.arange(len(videos)), labels)
+
+    @classmethod
+    def of_frames(cls, videos: Sequence[Video], privacy: Target, units_U2: Ints) -> _Units:
+        frames_U1 = units_U2[:, 1:].astype(np.int64)
+        known = FrameLabels(videos, privacy).at(units_U2[:, 0].tolist(), frames_U1)[:, 0]
+        rows = np.flatnonzero((known != UNLABELLED).any(axis=1))
+        return cls(rows, units_U2[rows, 0], known[rows])
 
 
-def _score(job: Job, judged: Path, folder: Path) -> None:
-    predictions = Predictions.read(judged / "predictions.parquet")
-    reference = Reference.read(judged / "reference.parquet")
+def _action_labels(videos: Sequence[Video], action: Target) -> Ints:
+    """True actions: numbers (V,), or labels (V, C) of a multilabel action."""
+    if action.kind == "multiclass":
+        return np.array([(v.labels[action.name] or (UNLABELLED,))[0] for v in videos])
+    return np.array([v.labels[action.name] for v in videos], dtype=np.int8)
+
+
+def _score(job: Job, judged: Sequence[Path], folder: Path) -> None:
+    predictions, reference = _tables(job, judged)
+    predictions.write(folder / PREDICTIONS)
+    reference.write(folder / REFERENCE)
     scores = score(predictions, reference, bootstrap=job.run.bootstrap, seed=job.request.seed)
     write_json(folder / "scores.json", dataclasses.asdict(scores))
 

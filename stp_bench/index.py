@@ -225,6 +225,28 @@ def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
     )  # fmt: skip
 
 
+def read_benchmark(root: Path, lists: str = OFFICIAL) -> Benchmark:
+    """What a prepared benchmark is described as, with the splits of some lists; its videos are not read.
+
+    Raises:
+        UserError: the folder is not prepared, or has no such lists.
+        WorkError: the manifest or the table cannot be understood.
+    """
+    try:
+        benchmark = _benchmark(read_json(root / "index.json")["benchmark"])
+        if lists == OFFICIAL:
+            return benchmark
+        # The names of the columns say it, whichever of the two tables is the manifest's.
+        table = next(path for path in (root / _TABLE, root / _NEXT) if path.exists())
+        of = [name.partition("@")[2] for name in pq.read_schema(table).names if name.startswith("split")]
+    except (KeyError, TypeError, AttributeError, StopIteration, OSError, pa.ArrowException) as error:
+        reason = f"it cannot be understood ({type(error).__name__})"
+        raise WorkError(f"the index in {root} is damaged", reason, "make the data again") from error
+    if lists not in of:
+        raise unknown_name(f"split lists of {benchmark.name}", lists, [OFFICIAL, *sorted({*of} - {""})])
+    return dataclasses.replace(benchmark, name=f"{benchmark.name}@{lists}", splits=of.count(lists))
+
+
 def _benchmark(stored: Mapping[str, Any]) -> Benchmark:
     targets = tuple(
         Target(

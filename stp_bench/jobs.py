@@ -26,9 +26,16 @@ from stp_bench.progress import Reporter
 from stp_bench.schema import Benchmark, ClipSpec, Probe, Protocol, SplitRef, Video, VitSpec
 from stp_bench.vit import check_sizes
 
-PROTOCOLS = ("known", "unseen")
+PROTOCOLS = ("known", "unseen", "frame")
 DEFAULT_PAIR = ("synth-ucf", "synth-hmdb")
 """Fitted on, judged on: the embedded benchmarks of a request that names none."""
+FRAME_PAIRS = {"synth-pa": "synth-hmdb", "pa-hmdb51": "vp-hmdb51"}
+"""Benchmark with labelled frames: benchmark of the same actions with labels of whole videos, to fit on. The first is
+the default of protocol frame."""
+
+
+NO_DATA_PRESET = {"preset": None, "seed": None}
+"""What a result of real data says where embedded data have a preset and a seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +57,7 @@ class Request:
     device: str = "auto"
     precision: str = "auto"
     decoder: str = "pyav"
-    encoding: Literal["raw", "jpeg"] = "raw"
+    encoding: Literal["raw", "jpeg"] | None = None
     skip_unreadable: bool = False
     data_seed: int = 0
     workers: int | None = None
@@ -86,7 +93,7 @@ class Job:
     precision: str
     sides: Mapping[SplitRef, Side]
     overlap: int
-    """Training videos left out because the same file is in the test split."""
+    """Training videos left out because the test split holds them."""
     checkpoint: Path | None
     checkpoint_digest: str | None
     """SHA-256 of the checkpoint's weights."""
@@ -96,11 +103,6 @@ class Job:
     def test(self) -> Side:
         """The side on which everything is judged."""
         return self.sides[self.protocol.probes[0].test]
-
-    @property
-    def train(self) -> Side:
-        """The side on which the recognizers are trained."""
-        return self.sides[self.protocol.probes[0].train]
 
     @property
     def fit(self) -> Side:
@@ -121,11 +123,12 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     """
     spec = methods.find(request.method)
     fit_on, on = _benchmarks(request)
-    preset = request.preset or "small"
+    real = [name for name in (fit_on, on) if catalogue.is_real(name)]
+    preset = preset_of(request)
     run = configs.preset(preset)
     weights, weights_digest = _weights(request.weights, preset)
     data_preset = "full" if preset == "paper" else preset
-    data_of = {"preset": data_preset, "seed": request.data_seed}
+    data_of = {"preset": data_preset, "seed": request.data_seed} if fit_on not in real else NO_DATA_PRESET
     settings = configs.split_overrides(request.settings, {"run": RunConfig, spec.name: spec.config})
     run = configs.override(run, settings["run"], owner="run")
     config = spec.configure(preset, settings[spec.name])
@@ -133,26 +136,32 @@ def resolve(request: Request, reporter: Reporter) -> Job:
     check_sizes(vit)
     device = pick_device(request.device)
     precision = _precision(request.precision, device)
-    described = {name: catalogue.benchmark(name, data_preset) for name in (fit_on, on)}
-    protocol = _protocol(request, described[fit_on], described[on])
-    protocol = dataclasses.replace(protocol, probes=_repeat_attackers(protocol, described[on], run.attacker_seeds))
+    described = {name: catalogue.benchmark(name, data_preset, home=request.home) for name in (fit_on, on)}
     for b in described.values():
-        if not 1 <= request.split <= b.splits:
+        # Only where both have it is a split one of both; else the fit takes the first of its own.
+        if b.name == on and not 1 <= request.split <= b.splits:
             raise UserError(f"there is no split {request.split}", f"{b.name} has {b.splits}", "choose one from 1 up")
+    fit_split = request.split if request.split <= described[fit_on].splits else 1
+    protocol = _protocol(request, described[fit_on], described[on], fit_split)
+    protocol = dataclasses.replace(protocol, probes=_repeat_attackers(protocol, described[on], run.attacker_seeds))
+    _check_actions(protocol, described)
     check_keep(request.keep, spec, config, vit)
     checkpoint = None
     if request.checkpoint is not None:
         if settings[spec.name]:
             raise UserError("--set does not fit a checkpoint", "it brings its own settings", "leave the option out")
-        fitted = _fitted(request, spec, vit, {"fit_on": fit_on, "split": request.split, "data": data_of})
+        fitted = _fitted(request, spec, vit, {"fit_on": fit_on, "split": fit_split, "data": data_of})
         checkpoint, config = checkpoints.find_checkpoint(request.checkpoint), fitted.config
-    recipe = StoreRecipe.for_crop(run.size, encoding=request.encoding, decoder=request.decoder)
+    encoding = request.encoding or ("jpeg" if real else "raw")
+    recipe = StoreRecipe.for_crop(run.size, encoding=encoding, decoder=request.decoder)
     opened: dict[str, tuple[Dataset, Store]] = {}
-    for name in dict.fromkeys((fit_on, on) if spec.learned and checkpoint is None else (on,)):
+    trained = [fit_on] if spec.learned and checkpoint is None else []
+    for name in dict.fromkeys((*trained, *(p.train.benchmark for p in protocol.probes), on)):
         dataset = catalogue.dataset(
             name, preset=data_preset, seed=request.data_seed, home=request.home, reporter=reporter
         )
         opened[name] = dataset, _store(dataset, recipe, request, reporter)
+    _check_frames(protocol, {name: dataset for name, (dataset, _) in opened.items()})
     sides, overlap = _sides(protocol, opened, recipe)
     has_boxes = "boxes" in spec.needs and opened[on][0].boxes is not None
     built = spec.make(config, vit)
@@ -162,6 +171,15 @@ def resolve(request: Request, reporter: Reporter) -> Job:
         checkpoint=checkpoint, checkpoint_digest=sha256_file(checkpoint / WEIGHTS) if checkpoint else None,
         variant=built.variant(has_boxes) if isinstance(built, HasVariant) else None,
     )  # fmt: skip
+
+
+def preset_of(request: Request) -> str:
+    """The run preset of a request: where it names none, paper on real data and small on embedded data.
+
+    Raises:
+        UserError: unknown protocol, or benchmarks that do not fit it.
+    """
+    return request.preset or ("paper" if any(map(catalogue.is_real, _benchmarks(request))) else "small")
 
 
 def _benchmarks(request: Request) -> tuple[str, str]:
@@ -178,6 +196,9 @@ def _benchmarks(request: Request) -> tuple[str, str]:
                 "use --protocol unseen",
             )
         return chosen, chosen
+    if request.protocol == "frame":
+        on = on or next(iter(FRAME_PAIRS))
+        return fit_on or FRAME_PAIRS.get(on.partition("@")[0], on), on
     on = on or (DEFAULT_PAIR[0] if fit_on == DEFAULT_PAIR[1] else DEFAULT_PAIR[1])
     fit_on = fit_on or (DEFAULT_PAIR[1] if on == DEFAULT_PAIR[0] else DEFAULT_PAIR[0])
     if fit_on == on:
@@ -187,10 +208,41 @@ def _benchmarks(request: Request) -> tuple[str, str]:
     return fit_on, on
 
 
-def _protocol(request: Request, fit_on: Benchmark, on: Benchmark) -> Protocol:
-    if request.protocol == "known":
-        return protocols.known(on, request.split)
-    return protocols.unseen(fit_on, on, request.split)
+def _protocol(request: Request, fit_on: Benchmark, on: Benchmark, fit_split: int) -> Protocol:
+    match request.protocol:
+        case "known":
+            return protocols.known(on, request.split)
+        case "unseen":
+            return protocols.unseen(fit_on, on, request.split, fit_split)
+        case _:
+            return protocols.frame(fit_on, on, request.split, fit_split)
+
+
+def _check_actions(protocol: Protocol, described: Mapping[str, Benchmark]) -> None:
+    """A recognizer can be tested only on the classes that it has learned."""
+    for probe in protocol.probes:
+        taught, asked = (
+            next((t for t in described[ref.benchmark].targets if t.name == probe.target), None)
+            for ref in (probe.train, probe.test)
+        )
+        if taught != asked:
+            raise UserError(
+                f"protocol {protocol.name} cannot train on {probe.train.benchmark} and judge on {probe.test.benchmark}",
+                f"they differ in their classes of {probe.target}",
+                "choose two benchmarks of the same actions, such as synth-hmdb and synth-pa",
+            )
+
+
+def _check_frames(protocol: Protocol, opened: Mapping[str, Dataset]) -> None:
+    """Whoever judges frames needs labels of frames, to learn from and to be tested by."""
+    for probe in protocol.probes:
+        for ref in (probe.train, probe.test) if probe.judged == "frame" else ():
+            if not any(probe.target in v.spans for v in opened[ref.benchmark].videos):
+                raise UserError(
+                    f"protocol {protocol.name} cannot judge on {ref.benchmark}",
+                    f"it has no {probe.target} labels of frames",
+                    f"use one that has, such as {' or '.join(FRAME_PAIRS)}, or another protocol",
+                )
 
 
 def _repeat_attackers(protocol: Protocol, on: Benchmark, count: int) -> tuple[Probe, ...]:
@@ -288,19 +340,29 @@ def _sides(
 ) -> tuple[dict[SplitRef, Side], int]:
     """The sides a protocol names, and how many training videos were left out because the test split holds them.
 
-    A file that is in the test split never trains anything, whatever it is called and whichever list names it.
+    A video of the test split never trains anything: neither its file, whatever it is called and whichever list names
+    it, nor another file of its name (PA-HMDB51's videos are HMDB51's, perhaps encoded anew).
     """
     test = protocol.probes[0].test
     dataset, _ = opened[test.benchmark]
-    tested = {dataset.facts[v.video_id][1] for v in dataset.split(test)}
+    tested = dataset.split(test)
+    ids, contents = {v.video_id for v in tested}, {dataset.facts[v.video_id][1] for v in tested}
     sides, overlap = {}, 0
     for ref in dict.fromkeys((protocol.fit, *(r for p in protocol.probes for r in (p.train, p.test)))):
         if ref.benchmark not in opened:
             continue
         dataset, clip_store = opened[ref.benchmark]
         readable = [v for v in dataset.split(ref) if v.video_id not in clip_store.unreadable]
-        kept = [v for v in readable if ref == test or dataset.facts[v.video_id][1] not in tested]
+        kept = [
+            v for v in readable
+            if ref == test or (v.video_id not in ids and dataset.facts[v.video_id][1] not in contents)
+        ]  # fmt: skip
         overlap += len(readable) - len(kept)
+        if not kept:
+            raise UserError(
+                f"{ref.benchmark} split {ref.split} has no {ref.part} videos to use",
+                "all are unreadable or test videos elsewhere", "choose another benchmark or split",
+            )  # fmt: skip
         digest = fingerprint({"videos": dataset.digest(kept), "store": dataclasses.asdict(recipe)})
         sides[ref] = Side(ref=ref, dataset=dataset, store=clip_store, videos=tuple(kept), digest=digest)
     return sides, overlap

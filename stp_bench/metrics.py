@@ -38,6 +38,16 @@ def top1(action_V: Ints, predicted_V: Ints, weights_RV: Floats | None = None) ->
     return _unwrap(_share(weights @ (action_V == predicted_V).astype(np.float64), weights.sum(axis=1)) * 100.0, single)
 
 
+def balanced_accuracy(action_V: Ints, predicted_V: Ints) -> float:
+    """Mean over the true classes of the share of their units that are recognized, in percent.
+
+    A constant answer reaches 100 / classes, however common its class is.
+    """
+    classes, true_V = np.unique(action_V, return_inverse=True)
+    hits = np.bincount(true_V, weights=(action_V == predicted_V).astype(np.float64), minlength=len(classes))
+    return float(np.mean(hits / np.bincount(true_V)) * 100.0)
+
+
 def average_precision(labels_VK: Ints, scores_VK: Floats, weights_RV: Floats | None = None) -> Floats:
     """Average precision of each class, in percent: shape (K,) or (R, K).
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stp_bench.files import atomic_path
+from stp_bench.results import described
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def result_picture(result: Mapping[str, Any], strips: Mapping[str, NDArray[np.ui
         _frames(parts[1], {name: strips[name] for name in rows})
     fit = "" if result["fit_on"] == result["on"] else f", fitted on {result['fit_on']}"
     figure.suptitle(
-        f"{result['method']}, {result['protocol']} actions of {result['on']}{fit} "
+        f"{result['method']}, {described(result)}{fit} "
         f"({result['preset']}, split {result['split']}, seed {result['seed']})",
         fontsize=11,
     )
@@ -64,8 +65,10 @@ def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
     """
     figure = _figure(6.4, 4.6)
     axis = figure.subplots()
+    grouped = "action_cmap" in aggregate["results"][0]["metrics"]  # many classes at once: no overall cMAP, no top-1
     for row in aggregate["aggregates"]:
-        found, action = row["metrics"]["worst_cmap"], row["metrics"]["top1"]
+        found = row["metrics"]["worst_excess" if grouped else "worst_cmap"]
+        action = row["metrics"]["action_cmap" if grouped else "top1"]
         if found["mean"] is None or action["mean"] is None:
             continue
         label = row["method"] + (f" ({row['variant']})" if row["variant"] else "")
@@ -77,12 +80,15 @@ def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
     floors = aggregate["results"][0]["floors"]
     if floors["cmap_prevalence"] is not None:
         axis.axvline(floors["cmap_prevalence"], color=FLOOR, linewidth=1, linestyle=":")
-    if floors["top1_chance"] is not None:
-        axis.axhline(floors["top1_chance"], color=FLOOR, linewidth=1, linestyle=":")
+    chance = floors["action_cmap_prevalence" if grouped else "top1_chance"]
+    if chance is not None:
+        axis.axhline(chance, color=FLOOR, linewidth=1, linestyle=":")
     first = aggregate["results"][0]
-    axis.set_title(f"{first['protocol']} actions of {first['on']} ({first['preset']}); dotted: chance", fontsize=10)
-    axis.set_xlabel("cMAP of the stronger attacker ↓", fontsize=9)
-    axis.set_ylabel("Top-1 of the action ↑", fontsize=9)
+    axis.set_title(f"{described(first)} ({first['preset']}); dotted: chance", fontsize=10)
+    axis.set_xlabel(
+        "excess cMAP of the stronger attacker ↓" if grouped else "cMAP of the stronger attacker ↓", fontsize=9
+    )
+    axis.set_ylabel("cMAP of the actions ↑" if grouped else "Top-1 of the action ↑", fontsize=9)
     axis.margins(0.12)
     _plain(axis)
     _save(figure, out)
@@ -126,34 +132,27 @@ def curves_picture(curves: pd.DataFrame, out: Path) -> None:
 
 
 def _headline(axis: Axes, result: Mapping[str, Any]) -> None:
-    """Top-1, cMAP and F1 as bars over one percent scale, floors as marks."""
+    """Top-1, cMAP and F1 (or a cMAP per group of classes) as bars over one percent scale, floors as marks."""
     metrics, floors = result["metrics"], result["floors"]
-    bars = (
-        ("Top-1 ↑", _percent(metrics["top1"], 1), ACTION, [("chance", _percent(floors["top1_chance"], 1))]),
-        (
-            "cMAP ↓",
-            _percent(metrics["cmap"], 1),
-            PRIVACY,
-            [
-                ("prevalence", _percent(floors["cmap_prevalence"], 1)),
-                ("action-informed", _percent(floors["cmap_action_informed"], 1)),
-            ],
-        ),
-        (
-            "F1 ↓ (x 100)",
-            _percent(metrics["f1"], 100),
-            PRIVACY,
-            [
-                ("all-positive", _percent(floors["f1_all_positive"], 100)),
-                ("action-informed", _percent(floors["f1_action_informed"], 100)),
-            ],
-        ),
-    )
+    if "action_cmap" in metrics:
+        groups = [name for name in metrics["per_attribute"] if f"{name}_cmap" in metrics]
+        bars = [("action cMAP ↑", metrics["action_cmap"], ACTION, [floors["action_cmap_prevalence"]])]
+        for name in groups:
+            marks = [floors[f"{name}_cmap_prevalence"], floors[f"{name}_cmap_action_informed"]]
+            bars.append((f"{name} cMAP ↓", metrics[f"{name}_cmap"], PRIVACY, marks))
+    else:
+        f1_marks = [_percent(floors[name], 100) for name in ("f1_all_positive", "f1_action_informed")]
+        bars = [
+            ("Top-1 ↑", metrics["top1"], ACTION, [floors["top1_chance"]]),
+            ("cMAP ↓", metrics["cmap"], PRIVACY, [floors["cmap_prevalence"], floors["cmap_action_informed"]]),
+            ("F1 ↓ (x 100)", _percent(metrics["f1"], 100), PRIVACY, f1_marks),
+        ]
+    bars = [(name, _percent(value, 1), color, [_percent(m, 1) for m in marks]) for name, value, color, marks in bars]
     for row, (_, value, color, marks) in enumerate(bars):
         axis.barh(row, value, color=color, height=0.55)
         text, ink = (f"{value:.1f}", "white") if math.isfinite(value) else ("undefined", FLOOR)
         axis.text(1.5, row, text, va="center", color=ink, fontsize=9)
-        for number, (_, at) in enumerate(marks):
+        for number, at in enumerate(marks):
             style = "-" if number == 0 else ":"
             axis.plot([at, at], [row - 0.4, row + 0.4], color=FLOOR, linestyle=style, linewidth=1.8)
     axis.plot([], [], color=FLOOR, linestyle="-", label="floor without looking")

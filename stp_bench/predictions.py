@@ -7,9 +7,14 @@
     action_scores (list of float32 probabilities, in target order),
     label_<attribute> (0, 1, null: unlabelled), score_<attribute> (probability)
 
+Where videos show several actions at once, ``label_action, score_action`` stand for the three action columns; where the
+privacy target has groups of many classes, ``label_privacy, score_privacy`` stand for the columns of attributes: lists
+of int8 (0, 1, -1: unlabelled) and float32, in target order.
+
 ``reference.parquet`` has one row per action and attribute, in target order, from the recognizers' training split::
 
-    action, attribute, n (labelled training videos), positives, threshold_<attacker> (best on training videos; or null)
+    action, attribute, n (labelled training units: videos, or frames where frames are scored), positives,
+    threshold_<attacker> (best on training units; or null), attribute_group (only where the privacy target has groups)
 
 Every metric is a function of the two (`stp_bench.scoring`), whoever wrote them: hence the strict readers.
 
@@ -42,11 +47,11 @@ ATTACKER = re.compile(r"(video|frame)(-[1-9]\d*)?")
 SUM_TOLERANCE = 1e-3
 """How far the action probabilities of a video may be from 1 in sum: half precision and averaging leave traces."""
 
-_TEXT, _LIST = pa.string(), pa.list_(pa.float32())
-_FIXED = {
-    "video_id": _TEXT, "group": _TEXT, "frame": pa.int32(), "attacker": _TEXT,
-    "action": _TEXT, "action_pred": _TEXT, "action_scores": _LIST,
-}  # fmt: skip
+_TEXT, _LIST, _FLAGS = pa.string(), pa.list_(pa.float32()), pa.list_(pa.int8())
+_UNIT = {"video_id": _TEXT, "group": _TEXT, "frame": pa.int32(), "attacker": _TEXT}
+_ONE_ACTION = {"action": _TEXT, "action_pred": _TEXT, "action_scores": _LIST}
+_ACTIONS = {"label_action": _FLAGS, "score_action": _LIST}
+_PRIVACY = {"label_privacy": _FLAGS, "score_privacy": _LIST}
 _MAY_BE_NULL = ("group", "frame")
 
 
@@ -74,7 +79,7 @@ class Predictions:
 
         Args:
             action, privacy: the two targets; their classes name the columns C and K.
-            action_V: true action indices.
+            action_V: true action indices (V,), or labels (V, C) of a multilabel action.
             posterior_VC: action probabilities, already averaged over views.
             labels_VK: 0, 1, or `UNLABELLED`.
             scores: attacker name to probabilities (V, K), averaged over views.
@@ -83,24 +88,36 @@ class Predictions:
         Raises:
             UserError: the arrays are not valid predictions.
         """
-        posterior = np.asarray(posterior_VC, dtype=np.float32)
+        posterior, true = np.asarray(posterior_VC, dtype=np.float32), np.asarray(action_V)
         labels = np.asarray(labels_VK)
         names = np.array(action.classes, dtype=object)
         shared = {
             "video_id": pa.array(video_ids, _TEXT),
             "group": pa.array(groups, _TEXT),
             "frame": pa.array(frames if frames is not None else [None] * len(video_ids), pa.int32()),
-            "action": pa.array(names[np.asarray(action_V)], _TEXT),
-            "action_pred": pa.array(names[posterior.argmax(axis=1)], _TEXT),
-            "action_scores": pa.array(list(posterior), _LIST),
-        } | {
-            f"label_{name}": pa.array(labels[:, k], pa.int8(), mask=labels[:, k] == UNLABELLED)
-            for k, name in enumerate(privacy.classes)
         }
+        if action.kind == "multiclass":
+            shared |= {
+                "action": pa.array(names[true], _TEXT),
+                "action_pred": pa.array(names[posterior.argmax(axis=1)], _TEXT),
+                "action_scores": _lists(posterior, pa.float32()),
+            }
+        else:
+            shared |= {"label_action": _lists(true, pa.int8()), "score_action": _lists(posterior, pa.float32())}
+        if privacy.groups:
+            shared |= {"label_privacy": _lists(labels, pa.int8())}
+        else:
+            shared |= {
+                f"label_{name}": pa.array(labels[:, k], pa.int8(), mask=labels[:, k] == UNLABELLED)
+                for k, name in enumerate(privacy.classes)
+            }
         tables = []
         for attacker, values in scores.items():
             values_VK = np.asarray(values, dtype=np.float64)
-            own = {f"score_{name}": pa.array(values_VK[:, k]) for k, name in enumerate(privacy.classes)}
+            if privacy.groups:
+                own = {"score_privacy": _lists(values_VK, pa.float32())}
+            else:
+                own = {f"score_{name}": pa.array(values_VK[:, k]) for k, name in enumerate(privacy.classes)}
             tables.append(pa.table(shared | {"attacker": pa.array([attacker] * len(video_ids), _TEXT)} | own))
         return cls(_canonical(pa.concat_tables(tables), "made from arrays"))
 
@@ -122,10 +139,21 @@ class Predictions:
         """Names of the privacy attackers, sorted."""
         return tuple(sorted(set(self.table["attacker"].to_pylist())))
 
+    @property
+    def tags(self) -> bool:
+        """Whether the privacy target has groups of many classes, whose names only the reference knows."""
+        return _is_list(self.table, "label_privacy")
+
+    @property
+    def several_actions(self) -> bool:
+        """Whether a video may show several actions at once."""
+        return _is_list(self.table, "label_action")
+
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the privacy classes, in column order."""
-        return tuple(n.removeprefix("label_") for n in self.table.column_names if n.startswith("label_"))
+        """Names of the privacy classes, in column order; none with `tags`."""
+        listed = {"action"} if self.several_actions else set()
+        return () if self.tags else tuple(name for name in _attributes(self.table) if name not in listed)
 
     @cached_property
     def units(self) -> pa.Table:
@@ -141,28 +169,40 @@ class Predictions:
     @cached_property
     def posterior_VC(self) -> NDArray[np.float32]:
         """Action probabilities of the units."""
-        return _matrix(self.units["action_scores"])
+        return _matrix(self.units["score_action" if self.several_actions else "action_scores"])
+
+    @cached_property
+    def actions_VC(self) -> NDArray[np.int8]:
+        """0, 1 or `UNLABELLED` of the units, where a video may show several actions."""
+        return _matrix(self.units["label_action"], np.int8)
 
     @cached_property
     def labels_VK(self) -> NDArray[np.int8]:
         """0, 1 or `UNLABELLED`, of the units."""
+        if self.tags:
+            return _matrix(self.units["label_privacy"], np.int8)
         columns = [pc.fill_null(self.units[f"label_{name}"], UNLABELLED).to_numpy() for name in self.attributes]
         return np.stack(columns, axis=1)
 
     def scores_VK(self, attacker: str) -> Floats:
         """Probabilities that one attacker gave, in the order of `units`."""
         rows = self.table.filter(pc.equal(self.table["attacker"], attacker))
+        if self.tags:
+            return _matrix(rows["score_privacy"]).astype(np.float64)
         return np.stack([rows[f"score_{name}"].to_numpy() for name in self.attributes], axis=1)
 
     @cached_property
     def videos_digest(self) -> str:
         """SHA-256 of what was to be predicted: which units, their actions and labels. Equal for equal test sets."""
+        if self.several_actions:
+            units = self.units.select(["video_id", "frame"]).to_pydict()
+            return _digest(units, self.attributes, self.labels_VK, self.actions_VC)
         return _digest(self.units.select(["video_id", "frame", "action"]).to_pydict(), self.attributes, self.labels_VK)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content (not of the file, whose bytes depend on the writer)."""
-        names = self.units.select(["group", "action_pred"]).to_pydict()
+        names = self.units.select(["group"] if self.several_actions else ["group", "action_pred"]).to_pydict()
         scores = [self.scores_VK(attacker) for attacker in self.attackers]
         return _digest(self.videos_digest, names, self.attackers, self.posterior_VC, *scores)
 
@@ -176,7 +216,9 @@ class Reference:
     labelled_CK: NDArray[np.int64]
     positives_CK: NDArray[np.int64]
     thresholds: Mapping[str, Floats]
-    """Attacker name to one threshold per attribute; NaN where the training videos have no positive."""
+    """Attacker name to one threshold per attribute; NaN where the training units have no positive."""
+    groups: tuple[tuple[str, int], ...] = ()
+    """Names and sizes of consecutive groups of attributes: `stp_bench.schema.Target.groups`."""
 
     @classmethod
     def of(
@@ -188,7 +230,8 @@ class Reference:
         labels_VK: ArrayLike,
         thresholds: Mapping[str, ArrayLike],
     ) -> Reference:
-        """The reference of a training split: true action indices and labels (0, 1, `UNLABELLED`) of its videos."""
+        """The reference of a training split: true actions (indices (V,), or labels (V, C)) and privacy labels (V, K),
+        0, 1 or `UNLABELLED`, of its units."""
         labelled, positives = training_counts(np.asarray(action_V), np.asarray(labels_VK), len(action.classes))
         return cls(
             actions=action.classes,
@@ -196,6 +239,7 @@ class Reference:
             labelled_CK=labelled,
             positives_CK=positives,
             thresholds={name: np.asarray(values, dtype=np.float64) for name, values in thresholds.items()},
+            groups=privacy.groups,
         )
 
     def write(self, path: Path) -> None:
@@ -210,6 +254,9 @@ class Reference:
         for attacker in sorted(self.thresholds):
             values = np.tile(self.thresholds[attacker], actions)
             columns[f"threshold_{attacker}"] = pa.array(values, pa.float64(), mask=np.isnan(values))
+        if self.groups:
+            names = [name for name, size in self.groups for _ in range(size)]
+            columns["attribute_group"] = pa.array(names * actions, _TEXT)
         _write(pa.table(columns), path)
 
     @classmethod
@@ -223,12 +270,26 @@ class Reference:
         attackers = [n.removeprefix("threshold_") for n in table.column_names if n.startswith("threshold_")]
         types = {"action": _TEXT, "attribute": _TEXT, "n": pa.int64(), "positives": pa.int64()}
         thresholds = {f"threshold_{attacker}": pa.float64() for attacker in attackers}
-        table = _typed(table, types | thresholds, tuple(thresholds), source)
-        actions = tuple(dict.fromkeys(table["action"].to_pylist()))
-        attributes = tuple(dict.fromkeys(table["attribute"].to_pylist()))
-        grid = [(a, k) for a in actions for k in attributes]
-        if not grid or grid != list(zip(table["action"].to_pylist(), table["attribute"].to_pylist())):
+        grouped = {"attribute_group": _TEXT} if "attribute_group" in table.column_names else {}
+        table = _typed(table, types | thresholds | grouped, tuple(thresholds), source)
+        rows = [*zip(table["action"].to_pylist(), table["attribute"].to_pylist())]
+        actions = tuple(dict.fromkeys(action for action, _ in rows))
+        width = len(rows) // max(1, len(actions))
+        attributes = tuple(name for _, name in rows[:width])
+        # Two groups may have a class of the same name; classes of one list may not.
+        if (
+            not rows
+            or rows != [(a, k) for a in actions for k in attributes]
+            or (not grouped and len(set(attributes)) < width)
+        ):
             _refuse(source, "attribute", "is not listed once for each action, in one order")
+        groups: dict[str, int] = {}
+        if grouped:
+            names = table["attribute_group"].to_pylist()
+            for name in names[:width]:
+                groups[name] = groups.get(name, 0) + 1
+            if names != [name for name, size in groups.items() for _ in range(size)] * len(actions):
+                _refuse(source, "attribute_group", "does not name consecutive groups, the same for each action")
         shape = (len(actions), len(attributes))
         labelled, positives = (table[name].to_numpy().reshape(shape) for name in ("n", "positives"))
         if (positives < 0).any() or (positives > labelled).any():
@@ -241,17 +302,20 @@ class Reference:
                 _refuse(source, f"threshold_{attacker}", "differs between actions")
             tuned[attacker] = values[0].copy()
         return cls(
-            actions=actions, attributes=attributes, labelled_CK=labelled, positives_CK=positives, thresholds=tuned
-        )
+            actions=actions, attributes=attributes, labelled_CK=labelled, positives_CK=positives, thresholds=tuned,
+            groups=tuple(groups.items()),
+        )  # fmt: skip
 
 
 def _canonical(table: pa.Table, source: str) -> pa.Table:
     """``table`` checked, with columns and rows in order."""
-    attributes = [n.removeprefix("label_") for n in table.column_names if n.startswith("label_")]
+    several, tags = _is_list(table, "label_action"), _is_list(table, "label_privacy")
+    attributes = () if tags else tuple(name for name in _attributes(table) if not (several and name == "action"))
     labels = {f"label_{name}": pa.int8() for name in attributes}
     scores = {f"score_{name}": pa.float64() for name in attributes}
-    table = _typed(table, _FIXED | labels | scores, (*_MAY_BE_NULL, *labels), source)
-    if not attributes:
+    columns = _UNIT | (_ACTIONS if several else _ONE_ACTION) | (_PRIVACY if tags else labels | scores)
+    table = _typed(table, columns, (*_MAY_BE_NULL, *labels), source)
+    if not tags and not attributes:
         _refuse(source, "label_<attribute>", "is missing")
     if not table.num_rows:
         _refuse(source, "video_id", "has no rows")
@@ -260,13 +324,14 @@ def _canonical(table: pa.Table, source: str) -> pa.Table:
             _refuse(source, field, "has a value other than 0, 1 and null")
     for field in scores:
         _check_probabilities(source, field, table[field].to_numpy())
-    if pc.count_distinct(pc.list_value_length(table["action_scores"])).as_py() != 1:
-        _refuse(source, "action_scores", "has lists of different lengths")
-    posterior = _matrix(table["action_scores"])
-    _check_probabilities(source, "action_scores", posterior)
-    if not posterior.size or (np.abs(posterior.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE).any():
-        _refuse(source, "action_scores", "does not sum to 1")
-    _check_attackers(source, set(table["attacker"].to_pylist()))
+    for field, kind in columns.items():
+        if pa.types.is_list(kind):
+            _check_lists(source, field, table[field])
+    if not several:
+        posterior = _matrix(table["action_scores"])
+        if not posterior.size or (np.abs(posterior.sum(axis=1, dtype=np.float64) - 1) > SUM_TOLERANCE).any():
+            _refuse(source, "action_scores", "does not sum to 1")
+    _check_attackers(source, set(table["attacker"].unique().to_pylist()))
     if pc.any(pc.less(table["frame"], 0)).as_py():
         _refuse(source, "frame", "has a negative number")
     keys = table.select(["video_id", "attacker"]).append_column("frame", pc.fill_null(table["frame"], -1))
@@ -276,24 +341,46 @@ def _canonical(table: pa.Table, source: str) -> pa.Table:
     return table
 
 
+def _check_lists(source: str, field: str, column: pa.ChunkedArray) -> None:
+    if pc.count_distinct(pc.list_value_length(column)).as_py() != 1:
+        _refuse(source, field, "has lists of different lengths")
+    if pa.types.is_floating(column.type.value_type):
+        _check_probabilities(source, field, _matrix(column))
+    else:
+        flat = pc.list_flatten(column)
+        if flat.null_count or not set(flat.unique().to_pylist()) <= {0, 1, UNLABELLED}:
+            _refuse(source, field, "has a value other than 0, 1 and -1")
+
+
 def _check_rows(table: pa.Table, source: str) -> None:
     """Sorted rows of one unit differ in attacker and scores only; of one video, in frame and labels besides."""
-    fields = table.drop_columns([n for n in table.column_names if n.startswith("score_")]).to_pydict()
-    attackers = sorted(set(fields["attacker"]))
-    units = [*zip(fields["video_id"], fields["frame"])]
-    if fields["attacker"] != attackers * (len(units) // len(attackers)) or any(
-        units[i] != units[i - 1] for i in range(len(units)) if i % len(attackers)
-    ):
+    names = table["attacker"].to_pylist()
+    attackers = sorted(set(names))
+    count, rest = divmod(len(names), len(attackers))
+    units = [*zip(table["video_id"].to_pylist(), table["frame"].to_pylist())]
+    step = len(attackers)
+    if rest or names != attackers * count or any(units[i] != units[i - i % step] for i in range(len(units))):
         _refuse(source, "attacker", f"does not name each of {', '.join(attackers)} once for each video and frame")
-    if len(set(units)) * len(attackers) != len(units):
+    if len(set(units)) != count:
         _refuse(source, "video_id", "repeats a video and frame")
-    for field in fields.keys() - {"video_id", "frame", "attacker"}:
-        values = fields[field]
-        by_video = not field.startswith("label_")
-        for i in range(1, len(units)):
-            same = units[i][0] == units[i - 1][0] if by_video else units[i] == units[i - 1]
-            if same and values[i] != values[i - 1]:
-                _refuse(source, field, f"differs between rows of {units[i][0]!r}")
+    same_unit = np.array([units[i] == units[i - 1] for i in range(1, len(units))], dtype=np.bool_)
+    same_video = np.array([units[i][0] == units[i - 1][0] for i in range(1, len(units))], dtype=np.bool_)
+    for field in table.column_names:
+        by_video = field in ("group", "action", "action_pred", "action_scores", "label_action", "score_action")
+        if not (by_video or field.startswith("label_")):
+            continue
+        wrong = np.flatnonzero((same_video if by_video else same_unit) & _differs_from_last(table[field]))
+        if len(wrong):
+            _refuse(source, field, f"differs between rows of {units[wrong[0]][0]!r}")
+
+
+def _differs_from_last(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """For every row but the first whether its value is another than that of the row before; null equals null."""
+    if pa.types.is_list(column.type):
+        values = _matrix(column, np.int8 if pa.types.is_integer(column.type.value_type) else np.float32)
+        return np.asarray((values[1:] != values[:-1]).any(axis=1))
+    codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()
+    return np.asarray(codes[1:] != codes[:-1])
 
 
 def _check_probabilities(source: str, field: str, values: NDArray[Any]) -> None:
@@ -342,10 +429,31 @@ def _same_kind(found: pa.DataType, wanted: pa.DataType) -> bool:
     )
 
 
-def _matrix(lists: pa.ChunkedArray) -> NDArray[np.float32]:
+def _attributes(table: pa.Table) -> tuple[str, ...]:
+    """What the columns ``label_<attribute>`` name."""
+    return tuple(n.removeprefix("label_") for n in table.column_names if n.startswith("label_"))
+
+
+def _is_list(table: pa.Table, field: str) -> bool:
+    """Whether a column is there and holds lists: an attribute may have the same name."""
+    if table.column_names.count(field) != 1:
+        return False
+    kind = table.schema.field(field).type
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _lists(values_VX: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """The rows of an array as a column of lists."""
+    rows, width = values_VX.shape
+    offsets = np.arange(rows + 1, dtype=np.int64) * width
+    flat = pa.array(np.ascontiguousarray(values_VX).reshape(-1)).cast(kind)
+    return pa.LargeListArray.from_arrays(offsets, flat).cast(pa.list_(kind))
+
+
+def _matrix(lists: pa.ChunkedArray, kind: Any = np.float32) -> NDArray[Any]:
     """A column of lists of equal length as an array, one row each; a null inside becomes NaN."""
     flat = pc.list_flatten(lists).to_numpy()
-    return np.asarray(flat, dtype=np.float32).reshape(len(lists), -1)
+    return np.asarray(flat, dtype=kind).reshape(len(lists), -1)
 
 
 def _read(path: Path) -> pa.Table:

@@ -14,9 +14,29 @@ def known(on: Benchmark, split: int) -> Protocol:
     return Protocol(name="known", fit=_ref(on, "train", split), probes=_video_probes(on, split))
 
 
-def unseen(fit_on: Benchmark, on: Benchmark, split: int) -> Protocol:
-    """Unseen actions (paper Table 2): the method is fitted on one benchmark and judged on another."""
-    return Protocol(name="unseen", fit=_ref(fit_on, "train", split), probes=_video_probes(on, split))
+def unseen(fit_on: Benchmark, on: Benchmark, split: int, fit_split: int | None = None) -> Protocol:
+    """Unseen actions (paper Table 2): the method is fitted on one benchmark and judged on another.
+
+    ``fit_split`` is the split of the former, by default that of the latter.
+    """
+    return Protocol(name="unseen", fit=_ref(fit_on, "train", fit_split or split), probes=_video_probes(on, split))
+
+
+def frame(fit_on: Benchmark, on: Benchmark, split: int, fit_split: int) -> Protocol:
+    """Frame level (paper Table 3): the method is fitted, and the action learned, on videos with labels of whole videos;
+    a single-frame attacker learns and is judged by the frame labels of another benchmark with the same actions."""
+    learned, test = _ref(fit_on, "train", fit_split), _ref(on, "test", split)
+    return Protocol(
+        name="frame",
+        fit=learned,
+        probes=(
+            Probe(name="action", target=on.action.name, unit="video", train=learned, test=test),
+            Probe(
+                name="frame", target=on.privacy.name, unit="frame", train=_ref(on, "train", split), test=test,
+                judged="frame",
+            ),
+        ),
+    )  # fmt: skip
 
 
 def _video_probes(on: Benchmark, split: int) -> tuple[Probe, ...]:

@@ -11,13 +11,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stp_bench import contract, vit
 from stp_bench.clips import Anonymized, Clips, Labelled
 from stp_bench.config import RunConfig
+from stp_bench.losses import recognition_loss
 from stp_bench.methods import Batches, EpochReport, Method, Stateful
 from stp_bench.metrics import Floats
 from stp_bench.progress import Task
@@ -27,6 +29,8 @@ from stp_bench.tubelets import resample_keep
 
 Views = Iterable[tuple[Tensor, Clips]]
 """Batches of test views: the videos (B indices) they belong to, and the clips."""
+FrameViews = Iterable[tuple[Tensor, Tensor, Clips]]
+"""The same with the frame numbers (B, T) of the clips."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +61,26 @@ class Recognizer:
         groups = vit.parameter_groups(self.network, self.peak, run.weight_decay, decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak, betas=(0.9, run.beta2))
 
-    def learn(self, out: Anonymized, labels: Tensor, progress: float) -> Tensor:
-        """One update; ``progress`` in [0, 1) is how far training is. Returns the loss."""
+    def learn(self, out: Anonymized, batch: Labelled, progress: float) -> Tensor:
+        """One update; ``progress`` in [0, 1) is how far training is. Returns the loss.
+
+        A frame recognizer learns from one random frame per clip; if frames are judged, by that frame's own labels.
+        """
         vit.set_lr(self.optimizer, vit.lr_at(progress, self._run.warmup))
         self.network.train()
-        if self.probe.unit == "frame":  # one random frame per clip
-            batch, _, frames = out.x_BCTHW.shape[:3]
-            chosen_B = torch.randint(frames, (batch,), device=out.x_BCTHW.device)
+        chosen_B = torch.zeros(0)
+        if self.probe.unit == "frame":
+            clips, _, frames = out.x_BCTHW.shape[:3]
+            chosen_B = torch.randint(frames, (clips,), device=out.x_BCTHW.device)
             out = frames_of(out, chosen_B[:, None])
-        loss = self._loss(self._logits(out), labels)
+        if partial := self.probe.judged == "frame":
+            if batch.privacy_BTK is None:
+                raise RuntimeError(f"a probe of frames got batches without their labels of {self.target.name}")
+            labels = batch.privacy_BTK[torch.arange(len(chosen_B), device=chosen_B.device), chosen_B]
+        else:
+            labels = _labels(batch, self.target)
+        logits, smoothing = self._logits(out), self._run.label_smoothing
+        loss = recognition_loss(logits, labels, self.target, label_smoothing=smoothing, partial=partial)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._run.grad_clip:
@@ -76,13 +91,20 @@ class Recognizer:
     @torch.no_grad()
     def scores(self, out: Anonymized) -> Tensor:
         """Probabilities (B, K) of each clip; a frame recognizer averages over all frames of the clip."""
-        self.network.eval()
+        scores = self.frame_scores(out) if self.probe.unit == "frame" else self._probabilities(out).unsqueeze(1)
+        return scores.mean(1)
+
+    @torch.no_grad()
+    def frame_scores(self, out: Anonymized) -> Tensor:
+        """Probabilities (B, T, K) that a frame recognizer gives to each frame of each clip."""
         batch, _, frames = out.x_BCTHW.shape[:3]
-        if self.probe.unit == "frame":
-            out = frames_of(out, torch.arange(frames, device=out.x_BCTHW.device).expand(batch, -1))
+        singles = frames_of(out, torch.arange(frames, device=out.x_BCTHW.device).expand(batch, -1))
+        return self._probabilities(singles).view(batch, frames, -1)
+
+    def _probabilities(self, out: Anonymized) -> Tensor:
+        self.network.eval()
         logits = self._logits(out)
-        scores = logits.softmax(-1) if self.target.kind == "multiclass" else logits.sigmoid()
-        return scores.view(batch, -1, scores.shape[-1]).mean(1)
+        return logits.softmax(-1) if self.target.kind == "multiclass" else logits.sigmoid()
 
     def _logits(self, out: Anonymized) -> Tensor:
         """Logits (B, K) in float32; a decision on another grid than the network's makes every touched token visible."""
@@ -93,11 +115,6 @@ class Recognizer:
             keep = resample_keep(keep, grid, own)
         logits: Tensor = self.network(out.x_BCTHW, keep, space=out.space, aligned=True)
         return logits.float()
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        if self.target.kind == "multiclass":
-            return F.cross_entropy(logits, labels, label_smoothing=self._run.label_smoothing)
-        return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 def frames_of(out: Anonymized, frames_BF: Tensor) -> Anonymized:
@@ -135,7 +152,7 @@ class ProbePhase:
             out = anonymize(self._method, self._method_name, batch.clips)
             progress = (epoch + step / len(batches)) / self.epochs
             for r in self._recognizers:
-                loss = r.learn(out, _labels(batch, r.target), progress)
+                loss = r.learn(out, batch, progress)
                 total[r.probe.name] = total[r.probe.name].to(loss.device) + loss
         return EpochReport({f"loss_{name}": float(loss) / len(batches) for name, loss in total.items()})
 
@@ -167,6 +184,37 @@ def predict(
             sums[r.probe.name].index_add_(0, index_B, r.scores(out).double())
         task.advance()
     return {name: (total / count[:, None]).cpu().numpy() for name, total in sums.items()}
+
+
+def predict_frames(
+    method: Method, name: str, recognizers: Sequence[Recognizer], views: FrameViews, frames: Sequence[int], task: Task
+) -> tuple[dict[str, Floats], NDArray[np.int64]]:
+    """Scores of single frames by frame recognizers: probabilities, averaged over all views that hold a frame (float64).
+
+    Args:
+        views: batches that together hold the frames which shall be scored.
+        frames: length of each video.
+
+    Returns:
+        Scores (U, K) of every recognizer, and (video, frame) of each scored frame, (U, 2), in ascending order.
+    """
+    device = next(recognizers[0].network.parameters()).device
+    starts = torch.from_numpy(np.concatenate([[0], np.cumsum(frames)])).to(device)
+    total = int(starts[-1])
+    sums = {r.probe.name: torch.zeros(total, len(r.target.classes), device=device).double() for r in recognizers}
+    count = torch.zeros(total, device=device).double()
+    for index_B, frames_BT, clips in views:
+        cells = (starts[index_B.to(device)][:, None] + frames_BT.to(device)).flatten()
+        out = anonymize(method, name, clips)
+        count.index_add_(0, cells, torch.ones_like(cells, dtype=count.dtype))
+        for r in recognizers:
+            sums[r.probe.name].index_add_(0, cells, r.frame_scores(out).flatten(0, 1).double())
+        task.advance()
+    scored = count.nonzero().squeeze(1)
+    video = torch.searchsorted(starts, scored, right=True) - 1
+    units = torch.stack([video, scored - starts[video]], dim=1).cpu().numpy()
+    means = {name: (found[scored] / count[scored, None]).cpu().numpy() for name, found in sums.items()}
+    return means, units
 
 
 def _labels(batch: Labelled, target: Target) -> Tensor:

@@ -42,7 +42,7 @@ _AGGREGATED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "left_cmap": ("left", "cmap"),
     }
 )
-"""Figures of an aggregate and where a result has them."""
+"""Figures of every aggregate and where a result has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +109,12 @@ class Result:
         return cls.from_dict(read_json(path), str(path))
 
 
+def described(result: Mapping[str, Any]) -> str:
+    """What a result (as a document) judged, in words: ``unseen actions of synth-hmdb``, ``frames of synth-pa``."""
+    what = "frames" if result["protocol"] == "frame" else f"{result['protocol']} actions"
+    return f"{what} of {result['on']}"
+
+
 def share_left(
     metrics: Mapping[str, Any],
     floors: Mapping[str, Any],
@@ -147,7 +153,9 @@ def aggregate(results: Sequence[Result]) -> dict[str, Any]:
             **dict(zip(setting, key)),
             "seeds": [result.seed for result in group],
             "runs": len(group),
-            "metrics": {name: _spread([_at(result, path) for result in group]) for name, path in _AGGREGATED.items()},
+            "metrics": {
+                name: _spread([_at(result, path) for result in group]) for name, path in _figures(group).items()
+            },
         }
         for key, group in runs.items()
     ]
@@ -159,10 +167,16 @@ def aggregate(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
+def _figures(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Figures of an aggregate: the fixed ones, and those that stand for them where classes come in groups."""
+    more = [name for name in results[0].metrics if name.endswith("_cmap") or name == "balanced_accuracy"]
+    return {**_AGGREGATED, **{name: ("metrics", name) for name in more}}
+
+
 def _at(result: Result, path: tuple[str, ...]) -> float | None:
     value: Any = getattr(result, path[0])
     for name in path[1:]:
-        value = value[name]
+        value = value.get(name) if isinstance(value, Mapping) else None
     return None if value is None else float(value)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from stp_bench import checkpoints, pictures
 from stp_bench.errors import UserError
 from stp_bench.files import atomic_path, make_folder, read_json, write_json
-from stp_bench.jobs import Job
+from stp_bench.jobs import NO_DATA_PRESET, Job
 from stp_bench.predictions import Predictions
 from stp_bench.results import Result, share_left
 from stp_bench.schema import Stage
@@ -26,6 +26,7 @@ from stp_bench.store import RECORD
 from stp_bench.training import CURVES
 
 RUN, RESULT = "run.json", "result.json"
+PREDICTIONS, REFERENCE = "predictions.parquet", "reference.parquet"
 
 
 def default(job: Job, key: str) -> Path:
@@ -68,7 +69,7 @@ def write(
     stages: Sequence[Stage],
     *,
     fit: Sequence[Path],
-    probes: Path,
+    probes: Sequence[Path],
     scored: Path,
     fitted: Path | None,
     raw: Mapping[str, Any],
@@ -79,11 +80,11 @@ def write(
         raw: the scores of the identity method in the same setting, for the share that is left; empty if never run.
     """
     scores = read_json(scored / "scores.json")
-    for name in ("predictions.parquet", "reference.parquet"):
-        _copy(probes / name, out / name)
-    write_fit(out, curves=[*fit, probes], fitted=fitted)
-    result = _result(job, stages, [*fit, probes, scored], scores, raw)
-    with np.load(probes / "strips.npz") as strips:
+    for name in (PREDICTIONS, REFERENCE):
+        _copy(scored / name, out / name)
+    write_fit(out, curves=[*fit, *probes], fitted=fitted)
+    result = _result(job, stages, [*fit, *probes, scored], scores, raw)
+    with np.load(probes[-1] / "strips.npz") as strips:
         pictures.result_picture(result.to_dict(), dict(strips), out / "result.png")
     result.write(out / RESULT)
     return result
@@ -103,7 +104,7 @@ def _result(
     request, benchmark = job.request, job.test.dataset
     records = [read_json(folder / RECORD) for folder in folders]
     judged = records[-2]["provenance"]
-    predictions = Predictions.read(folders[-2] / "predictions.parquet")
+    predictions = Predictions.read(folders[-1] / PREDICTIONS)
     return Result(
         method=job.spec.name,
         variant=job.variant,
@@ -111,7 +112,7 @@ def _result(
         fit_on=job.protocol.fit.benchmark,
         on=benchmark.benchmark.name,
         preset=job.preset,
-        data=benchmark.manifest.get("data", {}),
+        data=benchmark.manifest.get("data", NO_DATA_PRESET),
         seed=request.seed,
         split=request.split,
         weights=job.weights if job.weights in ("none", "pretrained") else Path(job.weights).name,
@@ -148,7 +149,7 @@ def _result(
                 "precision": job.precision,
                 "checkpoint": job.checkpoint_digest,
                 "decoder": request.decoder,
-                "encoding": request.encoding,
+                "encoding": job.test.store.recipe.encoding,
                 "temporal_gain": job.vit.temporal_gain,
             },
         },

@@ -97,8 +97,8 @@ class SplitRef:
 class Probe:
     """A fresh recognizer that judges anonymized videos.
 
-    ``unit`` is what it sees at once: a whole clip (``video``) or one frame of it (``frame``); either way its scores
-    are averaged over a video's views.
+    ``unit`` is what it sees at once: a whole clip (``video``) or one frame of it (``frame``). ``judged`` is what it is
+    asked about: videos, by its scores averaged over a video's views; or single frames, each with labels of its own.
     """
 
     name: str
@@ -106,6 +106,7 @@ class Probe:
     unit: Unit
     train: SplitRef
     test: SplitRef
+    judged: Unit = "video"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

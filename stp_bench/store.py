@@ -28,6 +28,8 @@ from stp_bench.progress import Reporter
 from stp_bench.schema import Stage
 
 RECORD = "stage.json"
+LAYOUT = 2
+"""Raised whenever a kind of stage leaves other files for the same numbers: what an older version left is made anew."""
 
 
 def stage(kind: str, name: str, version: int, inputs: Mapping[str, Any], needs: tuple[str, ...] = ()) -> Stage:
@@ -57,7 +59,10 @@ class StageStore:
         folder = self.folder(stage)
         if not (folder / RECORD).exists():
             return None
-        for name, digest in read_json(folder / RECORD)["files"].items():
+        record = read_json(folder / RECORD)
+        if record.get("layout") != LAYOUT:
+            return None
+        for name, digest in record["files"].items():
             if not (folder / name).exists() or sha256_file(folder / name) != digest:
                 raise WorkError(
                     f"the stored stage {folder} is damaged",
@@ -100,6 +105,7 @@ class StageStore:
                     rest.unlink()
                 kept = sorted(p for p in partial.iterdir() if p.name not in scratch)
                 record = {
+                    "layout": LAYOUT,
                     "kind": stage.kind,
                     "name": stage.name,
                     "key": stage.key,

@@ -1,13 +1,15 @@
-"""The privacy attributes that the benchmark asks about: definitions as data, in their fixed order."""
+"""Facts about privacy labels as data: the five attributes in their fixed order, and the label releases of others."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any
 
-__all__ = ["Attribute", "attributes"]
+__all__ = ["Attribute", "Release", "attributes", "releases"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +26,69 @@ class Attribute:
     """When a video is labelled 0."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A published label release: where it lies, how to know that a file is it, and what its authors state of it."""
+
+    name: str
+    dataset: str
+    repository: str
+    """``owner/name`` on GitHub."""
+    commit: str
+    files: tuple[str, ...]
+    """Paths in the repository at that commit; none of a release that is made ``of`` others."""
+    of: tuple[str, ...] = ()
+    """Names of the releases that it is made of."""
+    license: str
+    sha256: str | None = None
+    """Of the file; of several files, see ``note``."""
+    git_blob: str | None = None
+    """Git's own digest of the file, where no other is known."""
+    inner_sha256: str | None = None
+    """Of the one file inside, where the file is an archive."""
+    canonical_sha256: str | None = None
+    """Of the sorted lines ``<class>/<stem>,<values in the order of columns>`` and a line feed each."""
+    bytes: int | None = None
+    videos: int | None = None
+    """How many videos the release labels, before any filter of ours."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Videos that each side keeps after the filter that defines the release."""
+    columns: tuple[str, ...] = ()
+    """What its columns mean, in the order of the file."""
+    columns_known: str = ""
+    """How that is known: ``inferred``, or ``named in the file``."""
+    rules: tuple[str, ...] = ()
+    """Ways to read it as yes or no; the first is the default."""
+    positives: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Rule (``as published`` where there is none to choose) to class to number of positive videos."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Class to published share of videos, where only that is known."""
+    note: str = ""
+
+    def prevalence(self, rule: str | None = None) -> dict[str, float]:
+        """Published share of positive videos of each class under a rule; empty where none is published."""
+        counts = self.positives.get(rule or "as published", {})
+        shares = {name: count / self.videos for name, count in counts.items()} if self.videos else {}
+        return shares or dict(self.shares)
+
+
 @cache
 def attributes() -> tuple[Attribute, ...]:
     """The five attributes in the order of every table and file: face, skin color, gender, nudity, relationship."""
-    text = resources.files(__name__).joinpath("attributes.json").read_text(encoding="utf-8")
-    return tuple(Attribute(**entry) for entry in json.loads(text))
+    return tuple(Attribute(**entry) for entry in _entries("attributes.json"))
+
+
+@cache
+def releases() -> Mapping[str, Release]:
+    """The known label releases by name."""
+    lists = ("files", "of", "columns", "rules")
+    found: dict[str, Release] = {}
+    for entry in _entries("releases.json"):
+        values: dict[str, Any] = {key: tuple(value) if key in lists else value for key, value in entry.items()}
+        found[entry["name"]] = Release(**values)
+    return found
+
+
+def _entries(file: str) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(resources.files(__name__).joinpath(file).read_text(encoding="utf-8"))
+    return entries

@@ -9,12 +9,14 @@ H(pi_k); nothing is gained by pushing beyond.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stp_bench.losses import group_mean
 from stp_bench.tubelets import keep_to_mask
 from stprivacy import PrivacyTerm
 
@@ -29,8 +31,14 @@ def entropies(prevalence_K: Tensor) -> Tensor:
     return -(torch.xlogy(prevalence_K, prevalence_K) + torch.xlogy(1 - prevalence_K, 1 - prevalence_K))
 
 
-def privacy_term(logits_BK: Tensor, labels_BK: Tensor, prevalence_K: Tensor, form: PrivacyTerm) -> Tensor:
-    """What the transformer minimizes, times lambda, to remove privacy.
+def privacy_term(
+    logits_BK: Tensor,
+    labels_BK: Tensor,
+    prevalence_K: Tensor,
+    form: PrivacyTerm,
+    groups: Sequence[tuple[str, int]] = (),
+) -> Tensor:
+    """What the transformer minimizes, times lambda, to remove privacy: a mean over attributes, or groups of them.
 
     ``neg_bce``
         minus the adversary's loss: Eq. 13 to the letter, unbounded.
@@ -43,17 +51,17 @@ def privacy_term(logits_BK: Tensor, labels_BK: Tensor, prevalence_K: Tensor, for
     """
     match form:
         case "neg_bce":
-            return -attribute_losses(logits_BK, labels_BK).mean()
+            return -group_mean(attribute_losses(logits_BK, labels_BK), groups)
         case "neg_bce_capped":
             loss_K = attribute_losses(logits_BK, labels_BK)
             ceiling_K = entropies(prevalence_K)
-            return -torch.where(loss_K < ceiling_K, loss_K, ceiling_K).mean()
+            return -group_mean(torch.where(loss_K < ceiling_K, loss_K, ceiling_K), groups)
         case "half":
-            return attribute_losses(logits_BK, torch.full_like(labels_BK, 0.5)).mean()
+            return group_mean(attribute_losses(logits_BK, torch.full_like(labels_BK, 0.5)), groups)
         case "prior":
-            return attribute_losses(logits_BK, prevalence_K.expand_as(labels_BK)).mean()
+            return group_mean(attribute_losses(logits_BK, prevalence_K.expand_as(labels_BK)), groups)
         case "grl":
-            return attribute_losses(logits_BK, labels_BK).mean()
+            return group_mean(attribute_losses(logits_BK, labels_BK), groups)
 
 
 def copy_loss(x_BCTHW: Tensor, target_BCTHW: Tensor, keep_BLN: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stp_bench.clips import Anonymized, Clips, Labelled
 from stp_bench.errors import UserError
+from stp_bench.losses import group_mean, hit_rate, recognition_loss
 from stp_bench.methods import Batches, EpochReport, FitTask, Phase, Stateful
-from stp_bench.schema import VitSpec
+from stp_bench.schema import Target, VitSpec
 from stp_bench.tubelets import resample_keep
 from stp_bench.vit import VideoVit, frame_spec, load_image_weights, normalize, parameter_groups
 from stprivacy import Config, check_alpha
@@ -111,7 +111,7 @@ class Initialization:
     def __init__(self, method: Anonymizer, task: FitTask) -> None:
         self.config = config = method.config
         self.epochs = config.init_epochs
-        self.network = method.network
+        self.network, self.action = method.network, task.action
         self.head = nn.Linear(self.network.vit.dim, len(task.action.classes))
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -132,17 +132,17 @@ class Initialization:
             out: Transformed = self.network(batch.clips.x_BCTHW)
             logits = self.head(out.action_BD)
             sparsity = _sparsity(self.network, out, alpha_at(config, progress))
-            action = _action_loss(logits, batch, config)
+            action = _action_loss(logits, batch, self.action, config)
             loss = config.lambda_spars * sparsity + action
             if config.lambda_motion and self.network.has_pab:
                 motion = motion_loss(out.x_BCTHW, _as_rendered(self.network, batch.clips.x_BCTHW), out.keep_BLN)
                 loss = loss + config.lambda_motion * motion
                 averages.add(motion=motion)
             _update(loss, [self.optimizer], config)
+            accuracy = hit_rate(logits, _given(batch.action_B), self.action)
             averages.add(
-                loss=loss, sparsity=sparsity, action=action, action_accuracy=_accuracy(logits, batch),
-                kept=out.keep_BLN.mean(),
-            )  # fmt: skip
+                loss=loss, sparsity=sparsity, action=action, action_accuracy=accuracy, kept=out.keep_BLN.mean()
+            )
         report = averages.report()
         kept, target = report.scalars["kept"], config.alpha**M
         if self.network.has_psb and epoch == self.epochs - 1 and abs(kept - target) > 0.05:
@@ -166,6 +166,7 @@ class Adversarial:
         self.config = config = method.config
         self.epochs = config.adversarial_epochs
         self.network, self.vit = method.network, method.vit
+        self.action, self.privacy = task.action, task.privacy
         self.attributes = task.privacy.classes
         self.prevalence_K = torch.tensor(task.prevalence, device=task.device)
         self.recognizers = {
@@ -211,14 +212,17 @@ class Adversarial:
         out: Transformed = self.network(batch.clips.x_BCTHW)
         with _frozen(self.recognizers.values()):
             sparsity = _sparsity(self.network, out, config.alpha)
-            action = _action_loss(self._look("action", out.x_BCTHW, out.keep_BLN), batch, config)
+            action = _action_loss(self._look("action", out.x_BCTHW, out.keep_BLN), batch, self.action, config)
             loss = config.lambda_spars * sparsity + config.lambda_action * action
             if copying:
                 target = _as_rendered(self.network, batch.clips.x_BCTHW)
                 loss = loss + copy_loss(out.x_BCTHW, target, out.keep_BLN)
             else:
                 guesses = [self._guess(name, out.x_BCTHW, out.keep_BLN, batch) for name in self.adversaries]
-                terms = [privacy_term(*guess, self.prevalence_K, config.privacy_term) for guess in guesses]
+                terms = [
+                    privacy_term(*guess, self.prevalence_K, config.privacy_term, self.privacy.groups)
+                    for guess in guesses
+                ]
                 loss = loss + config.lambda_privacy * torch.stack(terms).mean()
             _update(loss, [self.optimizers["transformer"]], config)
         averages.add(loss=loss, sparsity=sparsity, kept=out.keep_BLN.mean())
@@ -228,31 +232,31 @@ class Adversarial:
         """Step B: every recognizer learns from what the transformer made."""
         video, keep = out.x_BCTHW.detach(), out.keep_BLN.detach()
         logits = self._look("action", video, keep)
-        action = _action_loss(logits, batch, self.config)
-        averages.add(action=action, action_accuracy=_accuracy(logits, batch))
+        action = _action_loss(logits, batch, self.action, self.config)
+        averages.add(action=action, action_accuracy=hit_rate(logits, _given(batch.action_B), self.action))
         _update(action, [self.optimizers["action"]], self.config)
         for name in self.adversaries:
             guess, labels = self._guess(name, video, keep, batch)
             loss_K = attribute_losses(guess, labels)
             self._note(name, guess, labels, loss_K, averages)
-            _update(loss_K.mean(), [self.optimizers[name]], self.config)
+            _update(group_mean(loss_K, self.privacy.groups), [self.optimizers[name]], self.config)
 
     def _update_together(self, batch: Labelled, averages: _Averages) -> None:
         """Both steps in one, for ``grl``: the adversaries' gradient turns around where it enters the transformer."""
         config = self.config
         out: Transformed = self.network(batch.clips.x_BCTHW)
         logits = self._look("action", out.x_BCTHW, out.keep_BLN)
-        sparsity, action = _sparsity(self.network, out, config.alpha), _action_loss(logits, batch, config)
+        sparsity, action = _sparsity(self.network, out, config.alpha), _action_loss(logits, batch, self.action, config)
         video, keep = (reverse_gradient(x, config.lambda_privacy) for x in (out.x_BCTHW, out.keep_BLN))
         privacy = []
         for name in self.adversaries:
             guess, labels = self._guess(name, video, keep, batch)
-            privacy.append(privacy_term(guess, labels, self.prevalence_K, "grl"))
+            privacy.append(privacy_term(guess, labels, self.prevalence_K, "grl", self.privacy.groups))
             self._note(name, guess, labels, attribute_losses(guess, labels), averages)
         loss = config.lambda_spars * sparsity + config.lambda_action * action + torch.stack(privacy).mean()
         _update(loss, list(self.optimizers.values()), config)
         averages.add(sparsity=sparsity, kept=out.keep_BLN.mean())
-        averages.add(action=action, action_accuracy=_accuracy(logits, batch))
+        averages.add(action=action, action_accuracy=hit_rate(logits, _given(batch.action_B), self.action))
 
     def _learns(self, name: str) -> bool:
         return self.network.in_pab(name) or not self.config.freeze_sparsifier
@@ -275,11 +279,18 @@ class Adversarial:
         return logits, labels.repeat_interleave(len(logits) // len(labels), 0)
 
     def _note(self, name: str, logits: Tensor, labels: Tensor, loss_K: Tensor, averages: _Averages) -> None:
-        """Log how far each attribute's loss exceeds its entropy: 0 is ignorance, lasting excess is inversion."""
+        """Log how far each attribute's loss exceeds its entropy: 0 is ignorance, lasting excess is inversion.
+
+        Of groups of classes, which may be thousands, only the mean.
+        """
         excess_K = loss_K.detach() - entropies(self.prevalence_K)
-        averages.add(**{f"{name}_excess_{a}": e for a, e in zip(self.attributes, excess_K, strict=True)})
+        if not self.privacy.groups:
+            averages.add(**{f"{name}_excess_{a}": e for a, e in zip(self.attributes, excess_K, strict=True)})
         averages.add(
-            **{f"{name}_excess": excess_K.mean(), f"{name}_accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
+            **{
+                f"{name}_excess": group_mean(excess_K, self.privacy.groups),
+                f"{name}_accuracy": hit_rate(logits, labels, self.privacy),
+            }
         )
 
 
@@ -294,12 +305,8 @@ def _as_rendered(network: STPrivacy, x_BCTHW: Tensor) -> Tensor:
     return x_BCTHW if network.space == "rgb01" else normalize(x_BCTHW)
 
 
-def _action_loss(logits_BK: Tensor, batch: Labelled, config: Config) -> Tensor:
-    return F.cross_entropy(logits_BK.float(), _given(batch.action_B), label_smoothing=config.label_smoothing)
-
-
-def _accuracy(logits_BK: Tensor, batch: Labelled) -> Tensor:
-    return torch.eq(logits_BK.argmax(1), _given(batch.action_B)).float().mean()
+def _action_loss(logits_BK: Tensor, batch: Labelled, action: Target, config: Config) -> Tensor:
+    return recognition_loss(logits_BK, _given(batch.action_B), action, label_smoothing=config.label_smoothing)
 
 
 def _given(labels: Tensor | None) -> Tensor:

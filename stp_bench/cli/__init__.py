@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import stp_bench
-from stp_bench.cli import anonymize, data, doctor, methods, run
+from stp_bench.cli import anonymize, data, doctor, labels, methods, run
 from stp_bench.cli._errors import PROGRAM, Group
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command(rich_help_panel=RUN, epilog=run.EVALUATE_EXAMPLE)(run.evaluate)
 app.command(rich_help_panel=RUN, epilog=run.TRAIN_EXAMPLE)(run.train)
 app.command(rich_help_panel=RUN, epilog=anonymize.EXAMPLE)(anonymize.anonymize)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
+app.add_typer(labels.app, name="labels", rich_help_panel=DATA)
 app.command(rich_help_panel=DATA, epilog=methods.EXAMPLE)(methods.methods)
 app.command(rich_help_panel=HELP, epilog="Example: stp-bench doctor")(doctor.doctor)
 

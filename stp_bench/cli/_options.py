@@ -59,7 +59,8 @@ Preset = Annotated[
     str | None,
     option(
         DATA,
-        "Sizes and recipe: for tests, for a CPU, the paper's on embedded data, the paper's. \\[default: small]",
+        "Sizes and recipe: for tests, for a CPU, the paper's on embedded data, the paper's. \\[default: small, on real "
+        "data paper]",
         "--preset",
         choices=PRESETS,
     ),
@@ -67,7 +68,13 @@ Preset = Annotated[
 Split = Annotated[int, option(DATA, "Official split.", min=1)]
 Decoder = Annotated[str, option(DATA, "Library that reads videos.", "--decoder", choices=("pyav", "decord"))]
 Encoding = Annotated[
-    str, option(DATA, "Decoded clips as raw pixels, or as JPEG.", "--encoding", choices=("raw", "jpeg"))
+    str | None,
+    option(
+        DATA,
+        "Decoded clips as raw pixels, or as JPEG. \\[default: raw for embedded data, jpeg for real]",
+        "--encoding",
+        choices=("raw", "jpeg"),
+    ),
 ]
 SkipUnreadable = Annotated[
     bool, option(DATA, "Leave unreadable videos out and count them; else the first stops the run.", "--skip-unreadable")

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
 from stp_bench.cli._io import table
+from stp_bench.results import described
 
 NONE = "–"
 
 
 def result_tables(result: Mapping[str, Any]) -> Iterator[Table | str]:
-    """One run: the headline with its floors below, then one row per attribute."""
-    metrics, floors, left = result["metrics"], result["floors"], result["left"]
+    """One run: the headline with its floors below, then one row per attribute (or group of classes)."""
+    metrics, left = result["metrics"], result["left"]
     yield f"[bold]{_setting(result)}[/]"
-    head = table(None, "", "Top-1 ↑", "F1 ↓", "cMAP ↓")
-    head.add_row("this run", *(f"[bold]{text}[/]" for text in _triple(metrics["top1"], metrics["f1"], metrics["cmap"])))
-    intervals = metrics["ci95"]
-    head.add_row(
-        "95 % interval", _range(intervals["top1"], 1), _range(intervals["f1"], 3), _range(intervals["cmap"], 1)
-    )
+    columns = _columns(result)
+    head = table(None, "", *(c.title for c in columns))
+    head.add_row("this run", *(f"[bold]{_number(c.value, c.digits)}[/]" for c in columns))
+    head.add_row("95 % interval", *(_range(c.interval, c.digits) for c in columns))
     head.add_section()
+    grouped = "action_cmap" in metrics
     head.add_row(
-        "floor: chance | all-positive | prevalence",
-        *_triple(floors["top1_chance"], floors["f1_all_positive"], floors["cmap_prevalence"]),
+        "floor: prevalence" if grouped else "floor: chance | all-positive | prevalence",
+        *(_number(c.chance, c.digits) for c in columns),
     )
-    head.add_row("floor: majority", *_triple(floors["top1_majority"], floors["f1_majority"], None))
-    head.add_row(
-        "floor: action-only (the true action)", *_triple(None, floors["f1_action_only"], floors["cmap_action_only"])
-    )
-    head.add_row(
-        "floor: action-informed (this run's action scores)",
-        *_triple(None, floors["f1_action_informed"], floors["cmap_action_informed"]),
-    )
+    if any(c.majority is not None for c in columns):
+        head.add_row("floor: majority", *(_number(c.majority, c.digits) for c in columns))
+    head.add_row("floor: action-only (the true action)", *(_number(c.action_only, c.digits) for c in columns))
+    head.add_row("floor: action-informed (this run's action scores)", *(_number(c.informed, c.digits) for c in columns))
     head.add_section()
-    excess = metrics["excess"]
-    head.add_row("[bold]excess over action-informed[/]", NONE, _signed(excess["f1"], 3), _signed(excess["cmap"], 1))
-    worst = metrics["worst"]
-    head.add_row(f"the stronger attacker: {worst['attacker']}", *_triple(None, worst["f1"], worst["cmap"]))
-    head.add_row("its excess", NONE, NONE, _signed(worst["excess"], 1))
+    head.add_row("[bold]excess over action-informed[/]", *(_signed(c.excess, c.digits) for c in columns))
+    worst, blank = metrics["worst"], [NONE] * (len(columns) - 2)
+    if metrics["attackers"].get("video") and metrics["attackers"].get("frame"):
+        if not grouped:
+            head.add_row(f"the stronger attacker: {worst['attacker']}", *_triple(None, worst["f1"], worst["cmap"]))
+        name = f"excess of the stronger attacker: {worst['attacker']}" if grouped else "its excess"
+        head.add_row(name, *blank, NONE, _signed(worst["excess"], 1))
+    if averaged := metrics.get("video_averaged"):
+        head.add_row("scores averaged over each video", *_triple(None, averaged["f1"], averaged["cmap"]))
+    if metrics.get("balanced_accuracy") is not None:
+        rest = [NONE] * (len(columns) - 1)
+        head.add_row("balanced accuracy (mean over classes)", _number(metrics["balanced_accuracy"], 1), *rest)
     if any(value is not None for value in left.values()):
         head.add_row("left of raw above the floor", *(_share(left[name]) for name in ("top1", "f1", "cmap")))
-    else:
+    elif not grouped:
         head.caption = "left of raw: evaluate --method raw in the same setting to see it"
     yield head
 
-    each = table("Per attribute (video attacker)", "attribute", "AP ↓", "prevalence", "excess", "F1 ↓", "AUROC ↓")
+    kind = next(kind for kind, block in metrics["attackers"].items() if block)
+    per = "group of classes" if grouped else "attribute"
+    each = table(f"Per {per} ({kind} attacker)", per, "AP ↓", "prevalence", "excess", "F1 ↓", "AUROC ↓")
     for name, row in metrics["per_attribute"].items():
         prevalence = None if row["prevalence"] is None else 100 * row["prevalence"]
         each.add_row(
@@ -57,28 +63,93 @@ def result_tables(result: Mapping[str, Any]) -> Iterator[Table | str]:
     yield each
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One headline figure with what it is to be read against."""
+
+    title: str
+    digits: int
+    value: float | None
+    interval: list[float] | None
+    chance: float | None = None
+    majority: float | None = None
+    action_only: float | None = None
+    informed: float | None = None
+    excess: float | None = None
+
+
+def _columns(result: Mapping[str, Any]) -> list[_Column]:
+    """Top-1, F1 and cMAP; or a cMAP of the actions and of each group, where videos show many classes at once."""
+    metrics, floors, intervals = result["metrics"], result["floors"], result["metrics"]["ci95"]
+    columns = []
+    if "action_cmap" in metrics:
+        columns.append(
+            _Column(
+                title="action cMAP ↑", digits=1, value=metrics["action_cmap"], interval=intervals["action_cmap"],
+                chance=floors["action_cmap_prevalence"],
+            )
+        )  # fmt: skip
+    else:
+        columns.append(
+            _Column(
+                title="Top-1 ↑", digits=1, value=metrics["top1"], interval=intervals["top1"],
+                chance=floors["top1_chance"], majority=floors["top1_majority"],
+            )
+        )  # fmt: skip
+    groups = [name for name in metrics["per_attribute"] if f"{name}_cmap" in metrics]
+    for name in groups:
+        columns.append(
+            _Column(
+                title=f"{name} cMAP ↓", digits=1, value=metrics[f"{name}_cmap"], interval=intervals[f"{name}_cmap"],
+                chance=floors[f"{name}_cmap_prevalence"], action_only=floors[f"{name}_cmap_action_only"],
+                informed=floors[f"{name}_cmap_action_informed"], excess=metrics["per_attribute"][name]["excess"],
+            )
+        )  # fmt: skip
+    for name, title, digits, chance, majority in (
+        ("f1", "F1 ↓", 3, "f1_all_positive", floors["f1_majority"]),
+        ("cmap", "cMAP ↓", 1, "cmap_prevalence", None),
+    ):
+        if not groups:
+            columns.append(
+                _Column(
+                    title=title, digits=digits, value=metrics[name], interval=intervals[name], chance=floors[chance],
+                    majority=majority, action_only=floors[f"{name}_action_only"],
+                    informed=floors[f"{name}_action_informed"], excess=metrics["excess"][name],
+                )
+            )  # fmt: skip
+    return columns
+
+
 def aggregate_tables(document: Mapping[str, Any]) -> Iterator[Table | str]:
     """Several methods or seeds: one row per method, mean and standard deviation over its seeds."""
     first = document["results"][0]
     seeds = ", ".join(str(seed) for seed in document["aggregates"][0]["seeds"])
     fit = "" if first["fit_on"] in (None, first["on"]) else f", learned methods fitted on {first['fit_on']}"
-    yield f"[bold]{first['protocol']} actions of {first['on']}{fit}, {first['preset']}, split {first['split']}, " + (
+    yield f"[bold]{described(first)}{fit}, {first['preset']}, split {first['split']}, " + (
         f"seeds {seeds}[/]" if "," in seeds else f"seed {seeds}[/]"
     )
+    grouped = "action_cmap" in first["metrics"]
+    if grouped:
+        groups = [name for name in first["metrics"]["per_attribute"] if f"{name}_cmap" in first["metrics"]]
+        figures = [("action_cmap", "action cMAP ↑", 1, "")]
+        figures += [(f"{name}_cmap", f"{name} cMAP ↓", 1, "") for name in groups]
+    else:
+        figures = [("top1", "Top-1 ↑", 1, ""), ("f1", "F1 ↓", 3, ""), ("cmap", "cMAP ↓", 1, "")]
+    figures += [("excess_cmap", "excess cMAP ↓", 1, "+"), ("worst_excess", "worst excess ↓", 1, "+")]
+    shares = [] if grouped else [("left_top1", "Top-1 left ↑"), ("left_cmap", "cMAP left ↓")]
+    caption = "mean ± standard deviation over seeds; worst: the stronger attacker of those that a run has"
+    if shares:
+        caption += ";\nleft: share of raw's value above its floor that remains"
     listed = table(
-        None,
-        "method", "Top-1 ↑", "F1 ↓", "cMAP ↓", "excess cMAP ↓", "worst excess ↓", "Top-1 left ↑", "cMAP left ↓",
-        caption="mean ± standard deviation over seeds; worst: the stronger of a video and a single-frame attacker;\n"
-        "left: share of raw's value above its floor that remains",
-    )  # fmt: skip
+        None, "method", *(title for _, title, *_ in figures), *(title for _, title in shares), caption=caption
+    )
     for row in document["aggregates"]:
-        figures = row["metrics"]
+        found = row["metrics"]
         listed.add_row(
             row["method"] + (f" ({row['variant']})" if row["variant"] else ""),
-            _spread(figures["top1"], 1), _spread(figures["f1"], 3), _spread(figures["cmap"], 1),
-            _spread(figures["excess_cmap"], 1, "+"), _spread(figures["worst_excess"], 1, "+"),
-            _share(figures["left_top1"]["mean"]), _share(figures["left_cmap"]["mean"]),
-        )  # fmt: skip
+            *(_spread(found[name], digits, sign) for name, _, digits, sign in figures),
+            *(_share(found[name]["mean"]) for name, _ in shares),
+        )
     yield listed
 
 
@@ -86,7 +157,7 @@ def _setting(result: Mapping[str, Any]) -> str:
     fit = "" if result["fit_on"] in (None, result["on"]) else f", fitted on {result['fit_on']}"
     variant = f" ({result['variant']})" if result["variant"] else ""
     return (
-        f"{result['method']}{variant}: {result['protocol']} actions of {result['on']}{fit}, {result['preset']}, "
+        f"{result['method']}{variant}: {described(result)}{fit}, {result['preset']}, "
         f"split {result['split']}, seed {result['seed']}"
     )
 

@@ -6,10 +6,11 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import RenderableType
+from rich.markup import escape
 
 from stp_bench import config
 from stp_bench.cli._errors import Group
@@ -26,30 +27,46 @@ from stp_bench.cli._options import (
     home_of,
     option,
 )
+from stp_bench.errors import UserError
 from stp_bench.files import human_bytes
+
+if TYPE_CHECKING:
+    from stp_bench.data import Report
 
 app = typer.Typer(
     cls=Group,
-    help="Make, list, store and check benchmark data.",
+    help="Make, prepare, list, store and check benchmark data.",
     epilog="Example: stp-bench data list",
     no_args_is_help=True,
 )
 
+SMALL = "small"
+MANY = 40
+"""More attributes than these are not printed one by one."""
 DATA_PRESETS = tuple(preset for preset in config.PRESETS if preset != "paper")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A benchmark of 'stp-bench data list'.")]
-Preset = Annotated[str, option(DATA, "Sizes: for tests, for a CPU, the paper's.", "--preset", choices=DATA_PRESETS)]
-Seed = Annotated[int, option(DATA, "Seed the data are drawn from.", min=0)]
+NameOrLists = Annotated[
+    str, typer.Argument(metavar="NAME", help="A benchmark of 'stp-bench data list', or NAME@LISTS for other splits.")
+]
+Preset = Annotated[
+    str | None,
+    option(
+        DATA, "Sizes of embedded data: for tests, for a CPU, the paper's. \\[default: small]", "--preset",
+        choices=DATA_PRESETS,
+    ),
+]  # fmt: skip
+Seed = Annotated[int | None, option(DATA, "Seed that embedded data are drawn from. \\[default: 0]", min=0)]
 
 
 @app.command("list", epilog="Example: stp-bench data list")
 def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = False) -> None:
     """List the known benchmarks: what they hold, and whether they are ready."""
-    from stp_bench import catalogue, data
+    from stp_bench import catalogue, data, real
 
     home = home_of(data_home)
     rows: list[dict[str, Any]] = []
-    for name in catalogue.names():
+    for name in catalogue.embedded():
         for preset in DATA_PRESETS:
             described = catalogue.benchmark(name, preset)
             folder = data.folder(home, name, preset, 0)
@@ -65,7 +82,7 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
                     "attributes": list(described.privacy.classes),
                     "sampling_rate": described.stride,
                     "splits": described.splits,
-                    "embedded": described.embedded,
+                    "embedded": True,
                     "ready": ready,
                     "folder": str(folder) if ready else None,
                     "missing": None
@@ -73,6 +90,26 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
                     else f"made on first use, or by: stp-bench data synth {name} --preset {preset}",
                 }
             )
+    for kind in real.SETS:
+        steps = catalogue.steps(kind.name, home)
+        rows.append(
+            {
+                "name": kind.name,
+                "title": kind.title,
+                "task": kind.action,
+                "preset": None,
+                "actions": kind.actions,
+                "videos": kind.videos,
+                "attributes": list(kind.attributes),
+                "sampling_rate": kind.stride,
+                "splits": kind.splits,
+                "embedded": False,
+                "ready": not steps,
+                "folder": None if steps else str(data.prepared_folder(home, kind.name)),
+                "missing": "; ".join(steps) or None,
+                "license": kind.license,
+            }
+        )
 
     def tables() -> Iterator[RenderableType]:
         listed = table(
@@ -81,11 +118,19 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
         for column in (1, 2, -1):
             listed.columns[column].justify = "left"
         for row in rows:
-            state = "[green]yes[/]" if row["ready"] else "made on first use"
+            lacking = "made on first use" if row["embedded"] else "to be prepared"
+            state = "[green]yes[/]" if row["ready"] else lacking
             numbers = (row["actions"], row["videos"], len(row["attributes"]), row["splits"], row["sampling_rate"])
             listed.add_row(row["name"], row["task"], row["preset"], *map(str, numbers), state)
         yield listed
-        yield f"attributes: {', '.join(rows[0]['attributes'])}"
+        named: dict[str, list[str]] = {}
+        for row in rows:
+            if row["name"] not in (of := named.setdefault(", ".join(row["attributes"]), [])):
+                of.append(row["name"])
+        yield from (f"attributes of {', '.join(of)}: {attributes}" for attributes, of in named.items())
+        for row in rows:
+            if not row["embedded"] and not row["ready"]:
+                yield f"[bold]{row['name']}[/]: {escape(row['missing'])}"
 
     show({"schema": 1, "benchmarks": rows}, tables, as_json=as_json)
 
@@ -93,8 +138,8 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
 @app.command(epilog="Example: stp-bench data synth synth-hmdb --preset tiny")
 def synth(
     name: Name,
-    preset: Preset = "small",
-    seed: Seed = 0,
+    preset: Preset = None,
+    seed: Seed = None,
     out: Annotated[
         Path | None,
         option(OUTPUT, "Folder to write it to. \\[default: in the data home]", metavar="DIR"),
@@ -107,6 +152,10 @@ def synth(
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue, data
 
+        if catalogue.is_real(name):
+            mend = f"get its videos, and point to them by 'stp-bench data prepare {name} --videos DIR'"
+            raise UserError(f"{name} cannot be made", "it is a real data set", mend)
+        preset, seed = preset or SMALL, seed or 0
         catalogue.benchmark(name, preset)
         folder = out.expanduser().absolute() if out else data.folder(home_of(data_home), name, preset, seed)
         dataset = catalogue.make(name, preset=preset, seed=seed, folder=folder, reporter=reporter)
@@ -123,12 +172,89 @@ def synth(
     show(document, tables, as_json=as_json)
 
 
+@app.command(
+    epilog="First: stp-bench labels fetch vp-hmdb51\n\nExample: stp-bench data prepare vp-hmdb51 --videos hmdb51_org"
+)
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A real data set of 'stp-bench data list'.")],
+    videos: Annotated[Path, option(DATA, "Folder with the videos, at any depth.", "--videos", metavar="DIR")],
+    splits: Annotated[
+        Path | None,
+        option(
+            DATA,
+            "Folder, zip or tar of the official split lists. \\[default: looked for beside the videos]",
+            "--splits",
+            metavar="PATH",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        option(
+            DATA,
+            "Label table, or file or folder of an official release. \\[default: the release that was imported]",
+            "--labels",
+            metavar="FILE",
+        ),
+    ] = None,
+    accept_unknown: Annotated[
+        bool, option(DATA, "Take lists and labels that are not the published ones.", "--accept-unknown")
+    ] = False,
+    allow_missing: Annotated[
+        bool, option(DATA, "Index what is there of a set that should be complete.", "--allow-missing")
+    ] = False,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: Json = False,
+    data_home: DataHome = None,
+    debug: Debug = False,
+) -> None:
+    """Index a real data set: join its videos, official split lists and labels by name, and say what does not fit."""
+    with working(as_json=as_json) as reporter:
+        from stp_bench import prepare as preparing
+        from stp_bench import real
+
+        report = preparing.prepare(
+            real.find(name), videos=videos, home=home_of(data_home), splits=splits, label_file=labels,
+            accept_unknown=accept_unknown, allow_missing=allow_missing, skip_unreadable=skip_unreadable,
+            reporter=reporter,
+        )  # fmt: skip
+
+    def tables() -> Iterator[RenderableType]:
+        counts = table(f"{name}: {report.indexed} videos in {report.folder}", "class", *_COUNTS)
+        odd = {
+            c: n for c, n in report.per_class.items() if n["matched"] != n["known"] or any(n[k] for k in _COUNTS[2:])
+        }
+        for action, found in odd.items():
+            counts.add_row(escape(action), *(str(found[key]) for key in _COUNTS))
+        if len(odd) < len(report.per_class):
+            counts.add_section()
+        numbers = (
+            report.known, report.matched, len(report.missing), len(report.extra), len(report.unlabelled),
+            len(report.unreadable),
+        )  # fmt: skip
+        counts.add_row("all" if odd or not report.per_class else "all classes as listed", *map(str, numbers))
+        yield counts
+        sides = table("videos per split", "lists", "split", "train", "test", "unused")
+        for lists, splits in report.splits.items():
+            for number, side in splits.items():
+                sides.add_row(lists, number, *(str(side[key]) for key in ("train", "test", "unused")))
+        yield sides
+        yield f"labels: {report.label_release}{'' if report.labels_verified else ' (not as published)'}"
+        yield from (f"note: {escape(note)}" for note in report.notes)
+        yield from (f"equal files: {escape(', '.join(ids))}" for ids in report.same_content)
+        yield from (f"left out: {escape(i)}, {escape(why)}" for i, why in report.unreadable.items())
+
+    show({"schema": 1, **dataclasses.asdict(report)}, tables, as_json=as_json)
+
+
+_COUNTS = ("known", "matched", "missing", "extra", "unlabelled", "unreadable")
+
+
 @app.command(epilog="Example: stp-bench data store synth-hmdb --preset tiny")
 def store(
     name: Name,
-    preset: Preset = "small",
-    seed: Seed = 0,
-    encoding: Encoding = "raw",
+    preset: Preset = None,
+    seed: Seed = None,
+    encoding: Encoding = None,
     decoder: Decoder = "pyav",
     skip_unreadable: SkipUnreadable = False,
     as_json: Json = False,
@@ -144,8 +270,13 @@ def store(
         from stp_bench import catalogue
         from stp_bench.clipstore import StoreRecipe, open_store
 
-        dataset = catalogue.dataset(name, preset=preset, seed=seed, home=home, reporter=reporter)
-        recipe = StoreRecipe.for_crop(config.preset(preset).size, encoding, decoder=decoder)  # type: ignore[arg-type]
+        drawn = _drawn(name, preset, seed)
+        dataset = catalogue.dataset(
+            name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home, reporter=reporter
+        )
+        size = config.preset(drawn.preset or "paper").size
+        encoding = encoding or ("raw" if drawn.preset else "jpeg")
+        recipe = StoreRecipe.for_crop(size, encoding, decoder=decoder)  # type: ignore[arg-type]
         began = time.monotonic()
         with reporter.stage(f"clip store of {name}", len(dataset.videos), "videos") as task:
             made = open_store(dataset, recipe, home, skip_unreadable=skip_unreadable, progress=task.update)
@@ -158,8 +289,9 @@ def store(
             yield f"left out: {video_id}, {why}"
 
     document = {
-        "schema": 1, "name": name, "preset": preset, "seed": seed, "folder": str(made.folder), "digest": made.digest,
-        "videos": len(made), "bytes": made.bytes, "seconds": round(seconds, 3), "unreadable": dict(made.unreadable),
+        "schema": 1, "name": name, "preset": drawn.preset, "seed": drawn.seed, "folder": str(made.folder),
+        "digest": made.digest, "videos": len(made), "bytes": made.bytes, "seconds": round(seconds, 3),
+        "unreadable": dict(made.unreadable),
     }  # fmt: skip
     show(document, tables, as_json=as_json)
 
@@ -169,46 +301,100 @@ def store(
     "Example: stp-bench data check synth-hmdb --preset tiny"
 )
 def check(
-    name: Name,
-    preset: Preset = "small",
-    seed: Seed = 0,
+    name: NameOrLists,
+    preset: Preset = None,
+    seed: Seed = None,
     as_json: Json = False,
     data_home: DataHome = None,
     debug: Debug = False,
 ) -> None:
     """Check a prepared benchmark: files, splits, leakage between their sides, labels; exits with 1 on a problem."""
+    home = home_of(data_home)
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue, data
 
-        catalogue.benchmark(name, preset)
-        dataset = data.open_dataset(data.folder(home_of(data_home), name, preset, seed))
+        drawn = _drawn(name, preset, seed)
+        dataset = catalogue.prepared(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
+        others = catalogue.neighbors(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
         with reporter.stage(f"check {name}", len(dataset.videos), "videos") as task:
-            report = data.check(dataset, progress=task.update)
-
-    def tables() -> Iterator[RenderableType]:
-        title = f"{name}: {report.videos} videos, {report.frames} frames, {human_bytes(report.bytes)}"
-        rates = table(f"{title}\nshare of positives", "attribute", "stated", "all")
-        sides = [report.all]
-        for number, split in report.splits.items():
-            rates.add_column(f"split {number} train", justify="right")
-            rates.add_column("test", justify="right")
-            sides += [split.train, split.test]
-        rates.add_row("(videos)", "", *(str(side.videos) for side in sides))
-        for attribute in report.all.prevalence:
-            stated = report.stated_prevalence.get(attribute)
-            rates.add_row(attribute, *(_rate(x) for x in (stated, *(side.prevalence[attribute] for side in sides))))
-        yield rates
-        for number, split in report.splits.items():
-            shared = f"{len(split.shared_groups)} groups on both sides ({split.test_in_shared_groups} test videos)"
-            yield f"split {number}: {len(split.same_content)} videos on both sides, {shared}, {split.unused} unused"
-        yield from (f"[red]problem:[/] {problem}" for problem in report.problems)
-        if not report.problems:
-            yield "No problems."
-
-    show({"schema": 1, **dataclasses.asdict(report)}, tables, as_json=as_json)
+            report = data.check(dataset, others=others, progress=task.update)
+    show({"schema": 1, **dataclasses.asdict(report)}, lambda: _check_tables(report), as_json=as_json)
     if report.problems:
         raise typer.Exit(1)
 
 
+def _check_tables(report: Report) -> Iterator[RenderableType]:
+    title = f"{report.name}: {report.videos} videos, {report.frames} frames, {human_bytes(report.bytes)}"
+    few = list(report.all.prevalence)[:MANY]
+    rates = table(f"{title}\nshare of positives ({report.label_release})", "attribute", "stated", "all")
+    sides = [report.all]
+    for number, split in report.splits.items():
+        rates.add_column(f"split {number} train", justify="right")
+        rates.add_column("test", justify="right")
+        sides += [split.train, split.test]
+    rates.add_row("(videos)", "", *(str(side.videos) for side in sides))
+    for attribute in few:
+        stated = report.stated_prevalence.get(attribute)
+        rates.add_row(attribute, *(_rate(x) for x in (stated, *(side.prevalence[attribute] for side in sides))))
+    yield rates
+    if len(few) < len(report.all.prevalence):
+        yield f"and {len(report.all.prevalence) - len(few)} more, see --json"
+    for counted in report.labels.targets:
+        if counted.together and len(few) == len(report.all.prevalence):
+            both = table(f"{counted.unit}s that show both", "attribute", *few)
+            for attribute, row in zip(few, counted.together, strict=True):
+                both.add_row(attribute, *map(str, row))
+            yield both
+    floors = {number: split.floors for number, split in report.splits.items() if split.floors is not None}
+    if floors:
+        reached = table(
+            "what attackers reach who see no pixel (mean over attributes)", "", *(f"split {n}" for n in floors)
+        )
+        for key, label in _FLOORS.items():
+            reached.add_row(label, *(_number(key, of.values[key]["macro"]) for of in floors.values()))
+        yield reached
+    for number, split in report.splits.items():
+        shared = f"{len(split.shared_groups)} groups on both sides ({split.test_in_shared_groups} test videos)"
+        yield f"split {number}: {len(split.same_content)} videos on both sides, {shared}, {split.unused} unused"
+        for other, ids in split.tested_elsewhere.items():
+            yield f"split {number}: {len(ids)} training videos are test videos of {other}; judging that leaves them out"
+    yield from (f"equal files: {escape(', '.join(ids))}" for ids in report.same_content)
+    yield from (f"[red]problem:[/] {escape(problem)}" for problem in report.problems)
+    if not report.problems:
+        yield "No problems."
+
+
+_FLOORS = {
+    "ap_chance": "cMAP, chance",
+    "ap_action_only": "cMAP, true action",
+    "ap_class_oracle": "cMAP, true action and test rates",
+    "f1_all_positive": "F1, always yes",
+    "f1_majority": "F1, more frequent answer",
+    "f1_action_only": "F1, true action",
+    "f1_action_only_tuned": "F1, true action, tuned",
+}
+
+
+def _number(key: str, value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}" if key.startswith("ap") else f"{value:.3f}"
+
+
 def _rate(share: float | None) -> str:
     return "–" if share is None else f"{share:.3f}"
+
+
+class _Drawn(NamedTuple):
+    """Preset and seed of embedded data; real data have neither."""
+
+    preset: str | None
+    seed: int | None
+
+
+def _drawn(name: str, preset: str | None, seed: int | None) -> _Drawn:
+    from stp_bench import catalogue
+
+    if not catalogue.is_real(name):
+        return _Drawn(preset or SMALL, seed or 0)
+    if preset is not None or seed is not None:
+        raise UserError(f"--preset and --seed do not fit {name}", "its videos are not drawn", "leave them out")
+    return _Drawn(None, None)

@@ -63,9 +63,9 @@ def evaluate(
         str,
         option(
             DATA,
-            "Fit and judge on one benchmark, or judge on actions that the fit never saw.",
+            "Fit and judge on one benchmark; judge on actions that the fit never saw; or judge single frames.",
             "--protocol",
-            choices=("known", "unseen"),
+            choices=("known", "unseen", "frame"),
         ),
     ] = "known",
     fit_on: Annotated[str | None, option(DATA, "Benchmark that the method is fitted on.", metavar="BENCH")] = None,
@@ -74,7 +74,7 @@ def evaluate(
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
-    encoding: Encoding = "raw",
+    encoding: Encoding = None,
     skip_unreadable: SkipUnreadable = False,
     seeds: Annotated[
         int, option(COMPUTE, "Repeat with seeds 0 to N-1 and show mean and spread.", min=1, metavar="N")
@@ -88,7 +88,8 @@ def evaluate(
 ) -> None:
     """Judge a method: fit it, freeze it, train fresh recognizers on its videos, test them, print one result.
 
-    Without data of your own it uses the embedded pair synth-ucf and synth-hmdb, which is made on first use.
+    Without data of your own it uses the embedded pair synth-ucf and synth-hmdb (for frames synth-hmdb and synth-pa),
+    which is made on first use.
     """
     chosen = _distinct([methods.find(name) for name in method])
     if checkpoint is not None and len(chosen) > 1:
@@ -98,11 +99,10 @@ def evaluate(
     with working(as_json=as_json) as reporter:
         _announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
-        from stp_bench.jobs import Request
+        from stp_bench.jobs import Request, preset_of
         from stp_bench.pictures import tradeoff_picture
         from stp_bench.results import Result, aggregate
 
-        _check_keep(keep, chosen, preset, settings_of)
         requests = [
             Request(
                 method=name, protocol=protocol, fit_on=fit_on, on=on, preset=preset, weights=weights,
@@ -113,11 +113,13 @@ def evaluate(
             for name, spec in zip(method, chosen, strict=True)
             for seed in range(seeds)
         ]  # fmt: skip
+        chosen_preset = preset_of(requests[0])
+        _check_keep(keep, chosen, chosen_preset, settings_of)
         if len(requests) == 1:
             result, folder = work.evaluate(requests[0], out, reporter)
             document = result.to_dict()
         else:
-            folder = out or home / "runs" / _name(requests)
+            folder = out or home / "runs" / _name(requests, chosen_preset)
             done: dict[int, Result] = {}
             # The method that changes nothing goes first: what is left of its scores is a column of all the others.
             order = sorted(range(len(requests)), key=lambda i: not chosen[i // seeds].identity)
@@ -146,7 +148,7 @@ def train(
     split: Split = 1,
     data_seed: DataSeed = 0,
     decoder: Decoder = "pyav",
-    encoding: Encoding = "raw",
+    encoding: Encoding = None,
     skip_unreadable: SkipUnreadable = False,
     seed: Annotated[int, option(COMPUTE, "Seed of the fit.", min=0)] = 0,
     device: Device = "auto",
@@ -189,19 +191,18 @@ def train(
     show(document, tables, as_json=as_json)
 
 
-def _encoding(name: str) -> Literal["raw", "jpeg"]:
-    return cast(Literal["raw", "jpeg"], name)  # the option lets nothing else through
+def _encoding(name: str | None) -> Literal["raw", "jpeg"] | None:
+    return cast(Literal["raw", "jpeg"] | None, name)  # the option lets nothing else through
 
 
 def _check_keep(
-    keep: float | None, specs: list[MethodSpec], preset: str | None, settings_of: dict[str, tuple[str, ...]]
+    keep: float | None, specs: list[MethodSpec], preset: str, settings_of: dict[str, tuple[str, ...]]
 ) -> None:
     """Refuse a dial that one of the methods does not have, before the others have worked for hours."""
     if keep is None:
         return
     from stp_bench.jobs import check_keep
 
-    preset = preset or "small"
     vit = config.vit_spec(config.preset(preset), image_weights=False)
     for spec in specs:
         owners = {"run": config.RunConfig, spec.name: spec.config}
@@ -238,10 +239,10 @@ def _settings_of(settings: list[str], specs: list[MethodSpec]) -> dict[str, tupl
     return {spec.name: (*written["run"], *written[spec.name]) for spec in specs}
 
 
-def _name(requests: list[Request]) -> str:
+def _name(requests: list[Request], preset: str) -> str:
     """The folder of a comparison that names none; the same command finds it again."""
     first = requests[0]
     asked = [[r.method, r.seed, *r.settings] for r in requests]
     asked.append([str(v) for v in (first.fit_on, first.on, first.weights, first.checkpoint, first.keep, first.split)])
     asked.append([str(v) for v in (first.device, first.precision, first.decoder, first.encoding, first.data_seed)])
-    return f"compare-{first.protocol}-{first.on or 'embedded'}-{first.preset or 'small'}-{fingerprint(asked)[:8]}"
+    return f"compare-{first.protocol}-{first.on or 'embedded'}-{preset}-{fingerprint(asked)[:8]}"

@@ -2,8 +2,8 @@
 
 Every video is decoded and resized once, in order, into shards of frames (`open_store`). Training and testing then read
 frames by memory map, and cut, resize and flip a whole batch in one operation on the device (`train_loader`,
-`view_batches`, `center_batches`). Names are resolved when they are first used, so that the processes which build a
-store start without torch.
+`view_batches`, `tile_batches`, `center_batches`). Names are resolved when they are first used, so that the processes
+which build a store start without torch.
 """
 
 from __future__ import annotations
@@ -13,18 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stp_bench.clipstore._build import StoreRecipe
-    from stp_bench.clipstore._loader import TrainBatches, ViewBatches, center_batches, train_loader, view_batches
+    from stp_bench.clipstore._loader import (
+        FrameLabels,
+        TrainBatches,
+        ViewBatches,
+        center_batches,
+        tile_batches,
+        train_loader,
+        view_batches,
+    )
     from stp_bench.clipstore._store import Store, open_store
     from stp_bench.clipstore._views import Augment
 
 __all__ = [
     "Augment",
+    "FrameLabels",
     "Store",
     "StoreRecipe",
     "TrainBatches",
     "ViewBatches",
     "center_batches",
     "open_store",
+    "tile_batches",
     "train_loader",
     "view_batches",
 ]

@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stp_bench.clips import Clips, Labelled, test_windows, train_window
+from stp_bench.clips import Clips, Labelled, test_windows, tile_windows, train_window
 from stp_bench.clipstore._store import Store, cores
 from stp_bench.clipstore._views import Augment, BoxTable, Rects, cut, follow, random_rects, random_tint, test_rects
 from stp_bench.errors import UserError
+from stp_bench.metrics import UNLABELLED
 from stp_bench.schema import ClipSpec, Target, Video
 
 J = TypeVar("J")
@@ -43,6 +44,7 @@ def train_loader(
     action: Target | None,
     privacy: Target | None,
     boxes: bool,
+    frame_labels: Target | None = None,
 ) -> Callable[[int], TrainBatches]:
     """A loader: epoch number to that epoch's batches, one random clip of every video.
 
@@ -60,13 +62,16 @@ def train_loader(
         action: target of ``action_B``; None to withhold these labels.
         privacy: target of ``privacy_BK``; None to withhold these labels.
         boxes: whether clips carry person boxes.
+        frame_labels: target of ``privacy_BTK``, whose labels of single frames batches shall carry; None for none.
 
     Raises:
         UserError: a video is not in the store, or has no label for a target.
     """
     source = _Source(store, videos, clip, device, boxes)
-    actions, privates = _labels(videos, action), _labels(videos, privacy)
-    return lambda epoch: TrainBatches(source, augment, batch, (seed, epoch), actions, privates)
+    labels = _Known(
+        _labels(videos, action), _labels(videos, privacy), FrameLabels(videos, frame_labels) if frame_labels else None
+    )
+    return lambda epoch: TrainBatches(source, augment, batch, (seed, epoch), labels)
 
 
 def view_batches(
@@ -87,7 +92,28 @@ def view_batches(
     Raises:
         UserError: a video is not in the store.
     """
-    return ViewBatches(_Source(store, videos, clip, device, boxes), clips, crops, batch)
+    return ViewBatches(
+        _Source(store, videos, clip, device, boxes), lambda frames: test_windows(frames, clip, clips), crops, batch
+    )
+
+
+def tile_batches(
+    store: Store,
+    videos: Sequence[Video],
+    clip: ClipSpec,
+    *,
+    crops: int,
+    batch: int,
+    device: torch.device | str,
+    boxes: bool,
+) -> ViewBatches:
+    """Views that together hold every ``stride``-th frame of every video, for whoever scores frames.
+
+    Walk through `ViewBatches.with_frames`, which also tells the frame numbers.
+    """
+    return ViewBatches(
+        _Source(store, videos, clip, device, boxes), lambda frames: tile_windows(frames, clip), crops, batch
+    )
 
 
 def center_batches(
@@ -192,11 +218,9 @@ class TrainBatches:
         augment: Augment,
         batch: int,
         seed: tuple[int, int],
-        actions: Tensor | None,
-        privates: Tensor | None,
+        labels: _Known,
     ) -> None:
-        self._source, self._batch = source, batch
-        self._actions, self._privates = actions, privates
+        self._source, self._batch, self._labels = source, batch, labels
         rng = np.random.default_rng(seed)
         entries, count = source.entries, len(source.entries)
         self._order = rng.permutation(count)
@@ -217,39 +241,46 @@ class TrainBatches:
         for r, (job, clips) in zip(rows, self._source.clips(jobs), strict=True):
             if self._tint is not None:
                 self._tint[r].apply_(clips.x_BCTHW)
-            actions, privates = (
-                None if labels is None else labels[job.videos_U].to(self._source.device, non_blocking=True)
-                for labels in (self._actions, self._privates)
-            )
-            yield Labelled(clips, actions, privates)
+            yield self._labels.of(job, clips, self._source.device)
 
 
 class ViewBatches:
-    """Test views in batches: see `view_batches`."""
+    """Test views in batches: see `view_batches` and `tile_batches`."""
 
-    def __init__(self, source: _Source, clips: int, crops: int, batch: int) -> None:
-        self._source, self._clips, self._crops, self._batch = source, clips, crops, batch
-        self._views = len(source.entries) * clips * crops
+    def __init__(self, source: _Source, windows: Callable[[int], NDArray[np.int64]], crops: int, batch: int) -> None:
+        self._source, self._windows, self._crops, self._batch = source, windows, crops, batch
+        counts = {frames: len(windows(frames)) for frames in {e.frames for e in source.entries}}
+        self._ends = np.cumsum([counts[e.frames] for e in source.entries])
+        self._views = int(self._ends[-1]) * crops if len(self._ends) else 0
 
     def __len__(self) -> int:
         return -(-self._views // self._batch)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Clips]]:
+        for videos_B, _, clips in self.with_frames():
+            yield videos_B, clips
+
+    def with_frames(self) -> Iterator[tuple[Tensor, Tensor, Clips]]:
+        """Triples: indices into the videos (B,) and frame numbers (B, T), both int64 on the CPU, and the clips."""
         jobs = (self._job(a, min(a + self._batch, self._views)) for a in range(0, self._views, self._batch))
         for job, clips in self._source.clips(jobs):
-            yield torch.tensor([job.videos_U[row] for row in job.rows_B]), clips
+            videos_B = torch.tensor([job.videos_U[row] for row in job.rows_B])
+            yield videos_B, torch.from_numpy(job.windows_UT[job.rows_B]), clips
 
     def _job(self, first: int, stop: int) -> _Job:
         """Views ``first`` to ``stop``; those that share a window share its frames."""
         clip, entries = self._source.clip, self._source.entries
         windows, views = np.divmod(np.arange(first, stop), self._crops)
         chosen, rows = np.unique(windows, return_inverse=True)
-        videos, numbers = np.divmod(chosen, self._clips)
-        plans = {v: test_windows(entries[v].frames, clip, self._clips) for v in set(videos.tolist())}
+        videos: NDArray[np.int64] = np.searchsorted(self._ends, chosen, side="right").reshape(-1)
+        plans = {v: self._windows(entries[v].frames) for v in set(videos.tolist())}
+        numbers = [
+            w - int(self._ends[v]) + len(plans[v]) for w, v in zip(chosen.tolist(), videos.tolist(), strict=True)
+        ]
         corners = {v: test_rects(entries[v], clip.size, self._crops) for v in plans}
         return _Job(
             videos.tolist(),
-            np.stack([plans[v][n] for v, n in zip(videos.tolist(), numbers.tolist(), strict=True)]),
+            np.stack([plans[v][n] for v, n in zip(videos.tolist(), numbers, strict=True)]),
             rows,
             Rects(
                 np.stack([corners[int(videos[row])][view] for row, view in zip(rows, views, strict=True)]),
@@ -273,19 +304,71 @@ def _ahead(jobs: Iterable[J], work: Callable[[J], R], threads: int) -> Iterator[
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What batches tell of their videos; None is withheld."""
+
+    actions: Tensor | None
+    privates: Tensor | None
+    frames: FrameLabels | None
+
+    def of(self, job: _Job, clips: Clips, device: torch.device) -> Labelled:
+        """The batch of a job, labelled."""
+        actions, privates = (
+            None if labels is None else labels[job.videos_U].to(device, non_blocking=True)
+            for labels in (self.actions, self.privates)
+        )
+        if actions is not None and actions.ndim == 2:
+            actions = actions.float()
+        frames = None
+        if self.frames is not None:
+            frames = torch.from_numpy(self.frames.at(job.videos_U, job.windows_UT)).to(device).float()
+        return Labelled(clips, actions, None if privates is None else privates.float(), frames)
+
+
+class FrameLabels:
+    """The labels of single frames of some videos, ready to be looked up batch by batch.
+
+    Raises:
+        UserError: a video has none.
+    """
+
+    def __init__(self, videos: Sequence[Video], target: Target) -> None:
+        missing = [v.video_id for v in videos if not v.spans.get(target.name)]
+        if missing:
+            raise UserError(
+                f"{len(missing)} videos have no {target.name} labels of frames", f"among them {missing[0]}",
+                "use a benchmark with labelled frames, such as synth-pa, or another protocol",
+            )  # fmt: skip
+        self._starts = np.concatenate([[0], np.cumsum([v.frames for v in videos])])
+        self._labels = np.full((int(self._starts[-1]), len(target.classes)), UNLABELLED, np.int8)
+        for start, video in zip(self._starts.tolist(), videos, strict=False):
+            for span in video.spans[target.name]:
+                # What a release says of frames beyond the decoded length is about nothing.
+                stop = min(span.end + 1, video.frames)
+                self._labels[start + span.start : start + stop] = span.labels
+
+    def at(self, videos_U: Sequence[int], frames_UT: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Labels (U, T, K) of frames of the videos with these numbers: 1, 0, or -1 where nobody labelled."""
+        rows_UT = self._starts[np.asarray(videos_U)][:, None] + frames_UT
+        ends_U1 = self._starts[np.asarray(videos_U) + 1][:, None]
+        labels = self._labels[np.minimum(rows_UT, ends_U1 - 1)]
+        labels[rows_UT >= ends_U1] = UNLABELLED  # another decoder may find a frame more
+        return np.asarray(labels)
+
+
 def _labels(videos: Sequence[Video], target: Target | None) -> Tensor | None:
-    """Labels of a target: int64 class indices (V,), or float32 in {0, 1} (V, K)."""
+    """Labels of a target: int64 class indices (V,), or int8 in {0, 1} (V, K)."""
     if target is None:
         return None
     labels = [v.labels.get(target.name) for v in videos]
-    missing = [v.video_id for v, found in zip(videos, labels, strict=True) if found is None]
+    missing = [v.video_id for v, found in zip(videos, labels, strict=True) if found is None or UNLABELLED in found]
     if missing:
         raise UserError(
             f"{len(missing)} training videos have no {target.name} label",
             f"among them {missing[0]}",
             "leave them out of the split or label them",
         )
-    table = np.array(labels)
     if target.kind == "multiclass":
-        return torch.from_numpy(table.astype(np.int64).reshape(len(videos)))
-    return torch.from_numpy(table.astype(np.float32).reshape(len(videos), len(target.classes)))
+        return torch.from_numpy(np.array(labels, np.int64).reshape(len(videos)))
+    return torch.from_numpy(np.array(labels, np.int8).reshape(len(videos), len(target.classes)))

@@ -20,7 +20,7 @@ from stp_bench.synth._motions import SIDES, Array, Motion, Rng
 Frame = NDArray[np.uint8]
 Color = tuple[int, int, int]
 Point = tuple[int, int]
-Head = Literal["face", "back", "helmet"]
+Head = Literal["face", "profile", "back", "helmet"]
 
 HEAD = 0.125
 TORSO = 0.27
@@ -336,6 +336,18 @@ def _head(frame: Frame, figure: Figure, head: Point, radius: float) -> None:
             _ellipse(frame, figure, at(0, 0.1), (0.85 * radius, 0.5 * radius), (26, 28, 36))
             glint = figure.paint((150, 160, 180))[0]
             cv2.line(frame, at(-0.5, 0.0), at(-0.1, -0.15), glint, 1, cv2.LINE_AA, SHIFT)
+        case "profile":
+            _disc(frame, figure, head, (1.14 if look.style == "covered" else 1.06) * radius, shell)
+            _disc(frame, figure, at(0.98, 0.24), 0.17 * radius, look.skin)
+            _ellipse(frame, figure, at(0.36, 0.16), (0.62 * radius, 0.86 * radius), look.skin)
+            if look.style == "short":
+                _ellipse(frame, figure, at(0.5, 0.8), (0.36 * radius, 0.26 * radius), look.hair)
+            dark = figure.paint((30, 22, 22))[0]
+            cv2.circle(frame, at(0.56, 0.02), int(0.17 * r), figure.paint((245, 245, 245))[0], -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(frame, at(0.62, 0.04), int(0.1 * r), dark, -1, cv2.LINE_AA, SHIFT)
+            cv2.line(frame, at(0.4, -0.26), at(0.78, -0.26), dark, 1, cv2.LINE_AA, SHIFT)
+            lips = figure.paint((170, 50, 56))[0]
+            cv2.line(frame, at(0.56, 0.56), at(0.84, 0.56), lips, max(1, int(0.14 * radius)), cv2.LINE_AA, SHIFT)
         case "face":
             _disc(frame, figure, head, (1.14 if look.style == "covered" else 1.06) * radius, shell)
             _ellipse(frame, figure, at(0, 0.16), (0.86 * radius, 0.86 * radius), look.skin)

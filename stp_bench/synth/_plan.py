@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ from stp_bench.errors import unknown_name
 from stp_bench.schema import Benchmark, Part, Target
 from stp_bench.synth._figure import Head
 from stp_bench.synth._motions import ACTIONS, Rng
+
+Card = TypeVar("Card")
 
 NAMES: tuple[str, ...] = tuple(ACTIONS)
 TITLES: Mapping[str, str] = {"synth-hmdb": "Synthetic HMDB", "synth-ucf": "Synthetic UCF"}
@@ -36,7 +39,16 @@ GRADES = ("bad", "med", "goo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Sizes:
+    """Pixels and frames of every video of a data preset."""
+
+    width: int
+    height: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset(Sizes):
     """Sizes of a data preset. Every group (place) holds ``clips`` videos of every action."""
 
     actions: int | None
@@ -45,9 +57,6 @@ class Preset:
     """Groups on the test side of one split; the splits' test groups do not overlap."""
     clips: int
     splits: int
-    width: int
-    height: int
-    frames: int
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -158,7 +167,7 @@ def plan(name: str, preset: str, seed: int) -> tuple[Plan, ...]:
         for clip in range(1, sizes.clips + 1)
     ]
     folds = np.array([_fold(group, sizes) for _, group, _ in slots])
-    labels = _labels(name, seed, np.array([action for action, _, _ in slots]), folds)
+    labels = labels_by_quota(name, seed, np.array([action for action, _, _ in slots]), folds)
     plans = [
         _video(name, preset, seed, slot, fold, tuple(row))
         for slot, fold, row in zip(slots, folds.tolist(), labels.tolist(), strict=True)
@@ -205,7 +214,7 @@ def _fold(group: int, sizes: Preset) -> int:
     return fold if fold <= sizes.splits else 0
 
 
-def _labels(name: str, seed: int, actions_V: NDArray[np.str_], folds_V: NDArray[np.int64]) -> NDArray[np.int64]:
+def labels_by_quota(name: str, seed: int, actions_V: NDArray[np.str_], folds_V: NDArray[np.int64]) -> NDArray[np.int64]:
     """V x 5 labels in {0, 1} by exact quotas per fold. A bare torso shows skin: nudity is drawn among skin_color."""
     columns: dict[str, NDArray[np.int64]] = {}
     for attribute in attributes():
@@ -213,17 +222,32 @@ def _labels(name: str, seed: int, actions_V: NDArray[np.str_], folds_V: NDArray[
         for fold in np.unique(folds_V):
             inside = np.flatnonzero(folds_V == fold)
             able = inside if attribute.name != "nudity" else inside[columns["skin_color"][inside] == 1]
-            rank = _even_ranks(actions_V[able], generator(seed, name, "labels", attribute.name, str(fold)))
+            rank = even_ranks(actions_V[able], generator(seed, name, "labels", attribute.name, str(fold)))
             quota = round(PREVALENCE[attribute.name] * len(inside))
             column[able[np.argsort(rank)[:quota]]] = 1
         columns[attribute.name] = column
     return np.stack(list(columns.values()), axis=1)
 
 
-def _even_ranks(classes: NDArray[np.str_], rng: Rng) -> NDArray[np.float64]:
+def even_ranks(classes: NDArray[np.str_], rng: Rng) -> NDArray[np.float64]:
     """Random ranks in [0, 1) whose smallest k are spread evenly over the classes, for any k."""
     rank = np.empty(len(classes))
     for one in np.unique(classes):
         members = np.flatnonzero(classes == one)
         rank[members] = (rng.permutation(len(members)) + rng.random(len(members))) / len(members)
     return rank
+
+
+def dealt(quota: Mapping[Card, int], count: int, rng: Rng) -> list[Card]:
+    """``count`` cards from shuffled decks that each hold every card as often as its quota says."""
+    deck = [card for card, times in quota.items() for _ in range(times)]
+    cards: list[Card] = []
+    while len(cards) < count:
+        cards += [deck[i] for i in rng.permutation(len(deck))]
+    return cards[:count]
+
+
+def youtube_id(rng: Rng) -> str:
+    """A name in the form of the 11 characters that YouTube gives a video; it may begin with a hyphen."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return "".join(letters[i] for i in rng.integers(len(letters), size=11))

@@ -1,4 +1,4 @@
-"""Writes a data set: videos in parallel, then split lists, label table, boxes and the index.
+"""Writes data sets: videos in parallel, label files and boxes; of the pair also split lists and the index.
 
 The folder's ``plan.json`` says from the start what it is going to hold, and a journal names every finished video with
 its digest. So a killed run is taken up where it stopped, and a file that was damaged meanwhile is made again.
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ from stp_bench.files import (
 )  # fmt: skip
 from stp_bench.index import Dataset, read_index, write_index
 from stp_bench.schema import Part, Video
+from stp_bench.synth._drawing import Content, Drawing
 from stp_bench.synth._plan import FPS, PRESETS, VERSION, Plan, actions, benchmark, check_request, plan
-from stp_bench.synth._render import boxes, frames
+from stp_bench.synth._render import drawing
 from stp_bench.video_io import write_video
 
 Progress = Callable[[int, int], None]
@@ -77,32 +79,70 @@ def make(
         WorkError: the disk is full or cannot be written, or a worker process was killed.
     """
     check_request(name, preset)
-    if seed < 0:
-        raise UserError(f"bad data seed {seed}", "it is negative", "use 0 or more")
+    check_seed(seed)
     plans = plan(name, preset, seed)
-    make_folder(folder)
-    with FileLock(folder / ".lock"):
-        promise = _promise(name, preset, seed, plans)
-        _claim(folder, promise)
-        if (finished := _finished(folder, plans)) is not None:
+    drawings = [drawing(p) for p in plans]
+    label_table = _label_table(plans).encode()
+    promise = _promise(name, preset, seed, [label_table])
+    with _claimed(folder, promise):
+        if (finished := _finished(folder, drawings)) is not None:
             return finished
-        facts = _make_videos(plans, folder, workers or _cores(), progress or (lambda done, total: None))
+        facts = _make_videos(drawings, folder, workers, progress)
         _write_splits(folder, name, preset, plans)
-        write_bytes(folder / "privacy_labels.csv", _label_table(plans).encode())
-        _write_boxes(folder / "boxes.parquet", plans)
+        write_bytes(folder / "privacy_labels.csv", label_table)
+        _write_boxes(folder / "boxes.parquet", drawings)
         _write_manifest(folder, name, preset, seed, plans, facts, promise["labels_sha256"])
         (folder / _JOURNAL).unlink(missing_ok=True)
         return read_index(folder)
 
 
+def write_files(
+    name: str,
+    content: Content,
+    *,
+    preset: str,
+    seed: int,
+    folder: Path,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the videos, label files and boxes of ``content`` into ``folder``, and no index; what is there stays.
+
+    The journal stays too: it tells the next run which videos are whole.
+
+    Raises:
+        UserError: the folder holds something else.
+        WorkError: the disk is full or cannot be written, or a worker process was killed.
+    """
+    with _claimed(folder, _promise(name, preset, seed, list(content.label_files.values()))):
+        _make_videos(content.drawings, folder, workers, progress)
+        for relative, text in content.label_files.items():
+            write_bytes(folder / relative, text)
+        _write_boxes(folder / "boxes.parquet", content.drawings)
+
+
+def check_seed(seed: int) -> None:
+    """Raise a `UserError` for a negative data seed."""
+    if seed < 0:
+        raise UserError(f"bad data seed {seed}", "it is negative", "use 0 or more")
+
+
 _JOURNAL = ".finished.jsonl"
 
 
-def _promise(name: str, preset: str, seed: int, plans: Sequence[Plan]) -> dict[str, Any]:
+def _promise(name: str, preset: str, seed: int, label_files: Sequence[bytes]) -> dict[str, Any]:
     """What the folder will hold, as written before the first pixel."""
-    table = _label_table(plans)
-    digest = hashlib.sha256(table.encode()).hexdigest()
+    digest = hashlib.sha256(b"".join(label_files)).hexdigest()
     return {"name": name, "version": VERSION, "preset": preset, "seed": seed, "labels_sha256": digest}
+
+
+@contextmanager
+def _claimed(folder: Path, promise: Mapping[str, Any]) -> Iterator[None]:
+    """The folder, made if missing, for this very data set and this process alone."""
+    make_folder(folder)
+    with FileLock(folder / ".lock"):
+        _claim(folder, promise)
+        yield
 
 
 def _claim(folder: Path, promise: Mapping[str, Any]) -> None:
@@ -119,12 +159,12 @@ def _claim(folder: Path, promise: Mapping[str, Any]) -> None:
     write_json(note, promise)
 
 
-def _finished(folder: Path, plans: Sequence[Plan]) -> Dataset | None:
+def _finished(folder: Path, drawings: Sequence[Drawing]) -> Dataset | None:
     """The data set if it is whole, contents included."""
     if not (folder / "index.json").exists():
         return None
     dataset = read_index(folder)
-    for one in plans:
+    for one in drawings:
         path = folder / one.relpath
         if not path.exists() or sha256_file(path) != dataset.facts[one.video_id][1]:
             _reopen(folder, dataset)
@@ -143,27 +183,30 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _make_videos(plans: Sequence[Plan], folder: Path, workers: int, progress: Progress) -> dict[str, Facts]:
+def _make_videos(
+    drawings: Sequence[Drawing], folder: Path, workers: int | None, progress: Progress | None
+) -> dict[str, Facts]:
     """Make what the journal does not vouch for; returns size and digest of every file."""
+    report = progress or (lambda done, total: None)
     for leftover in (folder / "videos").rglob(".*.partial.avi"):
         leftover.unlink(missing_ok=True)
-    facts = _vouched(plans, folder)
-    missing = [p for p in plans if p.video_id not in facts]
+    facts = _vouched(drawings, folder)
+    missing = [d for d in drawings if d.video_id not in facts]
     _check_room(missing, folder)
-    progress(len(facts), len(plans))
+    report(len(facts), len(drawings))
     try:
         with (folder / _JOURNAL).open("a", encoding="utf-8") as journal:
-            for video_id, fact in _render_all(missing, folder, workers):
+            for video_id, fact in _render_all(missing, folder, workers or _cores()):
                 facts[video_id] = fact
                 journal.write(json.dumps([video_id, *fact]) + "\n")
                 journal.flush()
-                progress(len(facts), len(plans))
+                report(len(facts), len(drawings))
     except OSError as error:
         raise unwritable(folder, error) from error
     return facts
 
 
-def _vouched(plans: Sequence[Plan], folder: Path) -> dict[str, Facts]:
+def _vouched(drawings: Sequence[Drawing], folder: Path) -> dict[str, Facts]:
     """Finished videos whose files are still as the journal says. A line that was cut by a kill is ignored."""
     journal = folder / _JOURNAL
     noted: dict[str, Facts] = {}
@@ -174,15 +217,15 @@ def _vouched(plans: Sequence[Plan], folder: Path) -> dict[str, Facts]:
             continue
         noted[video_id] = (size, digest)
     good = {}
-    for one in plans:
+    for one in drawings:
         path = folder / one.relpath
         if (fact := noted.get(one.video_id)) and path.exists() and sha256_file(path) == fact[1]:
             good[one.video_id] = fact
     return good
 
 
-def _check_room(missing: Sequence[Plan], folder: Path) -> None:
-    need = int(sum(_bits(p) for p in missing) / 8 * 1.3)
+def _check_room(missing: Sequence[Drawing], folder: Path) -> None:
+    need = int(sum(_bits(d) for d in missing) / 8 * 1.3)
     if (free := free_bytes(folder)) < need:
         raise WorkError(
             f"cannot make {len(missing)} videos in {folder}",
@@ -191,22 +234,22 @@ def _check_room(missing: Sequence[Plan], folder: Path) -> None:
         )
 
 
-def _bits(one: Plan) -> float:
+def _bits(one: Drawing) -> float:
     sizes = one.sizes
     return sizes.width * sizes.height * sizes.frames * BITS_PER_PIXEL
 
 
-def _render_all(plans: Sequence[Plan], folder: Path, workers: int) -> Iterator[tuple[str, Facts]]:
+def _render_all(drawings: Sequence[Drawing], folder: Path, workers: int) -> Iterator[tuple[str, Facts]]:
     """Make videos and yield each as it is finished."""
-    workers = min(workers, len(plans))
-    if workers <= 1 or len(plans) <= FEW:
-        for one in plans:
+    workers = min(workers, len(drawings))
+    if workers <= 1 or len(drawings) <= FEW:
+        for one in drawings:
             yield _make_video(one, folder)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     try:
-        futures: Iterable[Future[tuple[str, Facts]]] = [pool.submit(_make_video, one, folder) for one in plans]
+        futures: Iterable[Future[tuple[str, Facts]]] = [pool.submit(_make_video, one, folder) for one in drawings]
         for future in as_completed(futures):
             yield future.result()
     except BrokenProcessPool as error:
@@ -232,11 +275,11 @@ def _start_worker() -> None:
         threading.Thread(target=leave, daemon=True).start()
 
 
-def _make_video(one: Plan, folder: Path) -> tuple[str, Facts]:
+def _make_video(one: Drawing, folder: Path) -> tuple[str, Facts]:
     path = folder / one.relpath
     sizes = one.sizes
     bitrate = int(sizes.width * sizes.height * FPS * BITS_PER_PIXEL)
-    write_video(path, frames(one), FPS, codec="mpeg4", bitrate=bitrate)
+    write_video(path, one.frames(), FPS, codec="mpeg4", bitrate=bitrate)
     content = path.read_bytes()
     return one.video_id, (len(content), hashlib.sha256(content).hexdigest())
 
@@ -269,11 +312,11 @@ def _write_splits(folder: Path, name: str, preset: str, plans: Sequence[Plan]) -
         write_bytes(folder / "splits" / "classInd.txt", "".join(numbered).encode())
 
 
-def _write_boxes(path: Path, plans: Sequence[Plan]) -> None:
+def _write_boxes(path: Path, drawings: Sequence[Drawing]) -> None:
     """One row per visible person or head and frame; the drawing knows them exactly, so every score is 1."""
     tables = []
-    for one in plans:
-        found = boxes(one)  # P T 2 4
+    for one in drawings:
+        found = one.boxes()  # P T 2 4
         people, count = found.shape[:2]
         corners = found.transpose(1, 0, 2, 3).reshape(-1, 4)
         seen = (corners[:, 2] - corners[:, 0] >= 1) & (corners[:, 3] - corners[:, 1] >= 1)

@@ -106,7 +106,7 @@ def test_evaluate_has_the_options_of_its_contract_with_their_defaults() -> None:
         "--method": None, "--protocol": "known", "--fit-on": None, "--on": None, "--preset": None, "--weights": None,
         "--skip-unreadable": False, "--set": None, "--checkpoint": None, "--keep": None, "--split": 1, "--seeds": 1,
         "--device": "auto", "--precision": "auto", "--out": None, "--json": False, "--decoder": "pyav",
-        "--encoding": "raw",
+        "--encoding": None,
     }  # fmt: skip
     assert {name: found[name] for name in defaults} == defaults
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stp_bench.clips import center_window, crop_offsets, train_window
+from stp_bench.clips import center_window, crop_offsets, tile_windows, train_window
 from stp_bench.clips import test_windows as windows_of_test
 from stp_bench.schema import ClipSpec
 
@@ -58,6 +58,16 @@ def test_test_clips_stay_inside_and_reach_from_the_first_to_the_last_strided_fra
 def test_the_central_clip_leaves_as_much_before_as_after():
     assert center_window(79, spec())[0] == 24
     assert center_window(10, spec(4, 2)).tolist() == [0, 2, 4, 6]  # five items, one to spare
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 20), st.integers(1, 6))
+def test_tiles_hold_every_strided_frame_in_as_few_clips_as_that_takes(frames, count, stride):
+    windows = tile_windows(frames, spec(count, stride))
+    strided = range(0, frames, stride)
+    assert sorted(set(windows.ravel().tolist())) == list(strided)
+    assert len(windows) == max(1, -(-len(strided) // count))
+    assert set(np.unique(np.diff(windows, axis=1))) <= {0, stride}
 
 
 def test_videomae_samples_a_short_video_as_a_whole_then_repeats_the_last_frame():

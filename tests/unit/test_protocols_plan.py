@@ -56,7 +56,7 @@ def job(method: str, protocol: Protocol, tmp_path: Path, **changes: Any) -> Job:
 
 
 def keys(stages: Plan) -> list[str]:
-    return [*(s.key for s in stages.fit), stages.probes.key, stages.score.key]
+    return [s.key for s in stages.all]
 
 
 def test_a_protocol_trains_and_tests_every_probe_on_the_judged_benchmark() -> None:
@@ -77,7 +77,7 @@ def test_known_and_unseen_share_one_fit(tmp_path: Path) -> None:
     known = plan(job("stprivacy", protocols.known(UCF, 1), tmp_path))
     unseen = plan(job("stprivacy", protocols.unseen(UCF, HMDB, 1), tmp_path))
     assert [s.key for s in known.fit] == [s.key for s in unseen.fit]
-    assert known.probes.key != unseen.probes.key
+    assert known.probes[0].key != unseen.probes[0].key
 
 
 def test_the_unseen_row_of_a_fixed_method_is_its_known_row(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_phases_stand_on_each_other(tmp_path: Path) -> None:
     stages = plan(job("stprivacy", protocols.known(HMDB, 1), tmp_path))
     first, second = stages.fit
     assert second.needs == (first.key,)
-    assert stages.probes.needs == (second.key,)
-    assert stages.score.needs == (stages.probes.key,)
+    assert stages.probes[0].needs == (second.key,)
+    assert stages.score.needs == (stages.probes[0].key,)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_what_moves_the_numbers_moves_the_key(tmp_path: Path, change: dict[str, 
     base = plan(job("stprivacy", protocols.known(HMDB, 1), tmp_path))
     moved = plan(job("stprivacy", protocols.known(HMDB, 1), tmp_path, **change))
     assert (base.fit[0].key != moved.fit[0].key) == fit_moves
-    assert base.probes.key != moved.probes.key
+    assert base.probes[0].key != moved.probes[0].key
 
 
 @pytest.mark.parametrize("field", ["device", "preset", "overlap"])
@@ -124,30 +124,30 @@ def test_seed_and_keep_move_the_right_stages(tmp_path: Path) -> None:
     kept = plan(dataclasses.replace(base, request=dataclasses.replace(base.request, keep=0.5)))
     assert not set(keys(plan(base))) & set(keys(seeded))
     assert kept.fit[-1].key == plan(base).fit[-1].key
-    assert kept.probes.key != plan(base).probes.key
+    assert kept.probes[0].key != plan(base).probes[0].key
 
 
 def test_other_boxes_move_only_the_methods_that_use_boxes(tmp_path: Path) -> None:
     for method, moves in (("blackening", True), ("raw", False)):
         base = job(method, protocols.known(HMDB, 1), tmp_path)
         sides = {ref: dataclasses.replace(s, dataset=_Data(HMDB, "other")) for ref, s in base.sides.items()}  # type: ignore[arg-type]
-        assert (plan(base).probes.key != plan(dataclasses.replace(base, sides=sides)).probes.key) == moves
+        assert (plan(base).probes[0].key != plan(dataclasses.replace(base, sides=sides)).probes[0].key) == moves
 
 
 @pytest.mark.parametrize("change", [{"variant": "full_frame"}, {"checkpoint_digest": "abc"}])
 def test_variant_and_checkpoint_move_the_probes(tmp_path: Path, change: dict[str, Any]) -> None:
     base = job("blackening", protocols.known(HMDB, 1), tmp_path)
-    assert plan(base).probes.key != plan(dataclasses.replace(base, **change)).probes.key
+    assert plan(base).probes[0].key != plan(dataclasses.replace(base, **change)).probes[0].key
 
 
 def test_another_package_s_method_of_the_same_name_has_keys_of_its_own(tmp_path: Path) -> None:
     base = job("raw", protocols.known(HMDB, 1), tmp_path)
     other = dataclasses.replace(base, spec=dataclasses.replace(base.spec, build="elsewhere:build"))
-    assert plan(base).probes.key != plan(other).probes.key
+    assert plan(base).probes[0].key != plan(other).probes[0].key
 
 
 def test_only_the_bootstrap_moves_the_score_alone(tmp_path: Path) -> None:
     base = job("raw", protocols.known(HMDB, 1), tmp_path)
     more = plan(dataclasses.replace(base, run=dataclasses.replace(base.run, bootstrap=7)))
-    assert more.probes.key == plan(base).probes.key
+    assert more.probes[0].key == plan(base).probes[0].key
     assert more.score.key != plan(base).score.key
