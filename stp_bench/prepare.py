@@ -303,7 +303,7 @@ def _lists(kind: RealSet, path: Path | None, root: Path, accept_unknown: bool) -
         return read_lists(path.expanduser(), family=kind.lists, accept_unknown=accept_unknown)
     for folder in (root, root.parent):
         for name in kind.list_names:
-            for candidate in (folder / name, *(folder / f"{name}{end}" for end in (".zip", ".tar.gz", ".tar"))):
+            for candidate in (folder / name, *(folder / f"{name}{end}" for end in (".zip", ".tar.gz", ".tar", ".rar"))):
                 if candidate.exists():
                     return read_lists(candidate, family=kind.lists, accept_unknown=accept_unknown)
     raise UserError(
@@ -355,14 +355,12 @@ def _notes(
     """Deviations from the known figures, explained."""
     notes = []
     left_out = table.manifest.get("left_out") or {}
-    named = len(known) + sum(left_out.values())
-    counts = {"lists" if lists is not None else "labels": named}
-    if not kind.subset:
-        counts["folder"] = len(tree.videos)
-    for where, count in counts.items():
+    counts = {} if kind.sides else {"lists hold" if lists else "labels hold": len(known) + sum(left_out.values())}
+    if not (kind.subset or kind.partial):
+        counts["folder holds"] = len(tree.videos)
+    for what, count in counts.items():
         if count != kind.videos:
-            note = f"the {where} hold {count:,} videos".replace("folder hold", "folder holds")
-            notes.append(f"{note}, {kind.title} has {kind.videos:,}" + _known_figure(kind, count))
+            notes.append(f"the {what} {count:,} videos, {kind.title} has {kind.videos:,}" + _known_figure(kind, count))
     if lists is not None:
         notes += [f"split lists: {difference}" for difference in lists.differences]
     for side, expected in kind.sides.items():

@@ -43,9 +43,9 @@ class RealSet:
     """What should become hard to recognize."""
     splits: int
     videos: int
-    """As many as its lists (else its labels) name."""
+    """As many as its lists name, else its labels before a rule left some of them out."""
     sides: Mapping[Part, int] = field(default_factory=dict)
-    """Of how many each side of split 1 consists, where lists by other means than ours state it."""
+    """Videos of each side, where the labels themselves are split and filtered; then these figures are checked."""
     releases: tuple[str, ...]
     """Label releases that fit."""
     class_folders: bool

@@ -173,7 +173,8 @@ def synth(
 
 
 @app.command(
-    epilog="First: stp-bench labels fetch vp-hmdb51\n\nExample: stp-bench data prepare vp-hmdb51 --videos hmdb51_org"
+    epilog="First: stp-bench data synth synth-scenes --preset tiny --out sc\n\n"
+    "Example: stp-bench data prepare p-hvu --videos sc --labels sc --accept-unknown"
 )
 def prepare(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A real data set of 'stp-bench data list'.")],
@@ -286,7 +287,7 @@ def store(
         pace = f"{seconds_text(seconds)}, {len(made) / max(seconds, 1e-9):.0f} videos/s"
         yield f"clip store of {name}: {len(made)} videos, {human_bytes(made.bytes)} in {made.folder} ({pace})"
         for video_id, why in made.unreadable.items():
-            yield f"left out: {video_id}, {why}"
+            yield f"left out: {escape(video_id)}, {escape(why)}"
 
     document = {
         "schema": 1, "name": name, "preset": drawn.preset, "seed": drawn.seed, "folder": str(made.folder),

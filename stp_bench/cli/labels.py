@@ -57,8 +57,8 @@ def fetch(
 
 @app.command(
     "import",
-    epilog="First: stp-bench labels fetch vp-hmdb51 --out official\n\n"
-    "Example: stp-bench labels import official --release vp-hmdb51",
+    epilog="First: stp-bench data synth synth-pa --preset tiny --out pa\n\n"
+    "Example: stp-bench labels import pa --release pa-hmdb51 --accept-unknown",
 )
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The official file, or the folder of several.")],

@@ -113,7 +113,7 @@ def statistics(table: LabelTable) -> Statistics:
     return Statistics(
         release=table.release,
         videos=len(table.rows),
-        sides=Counter(table.parts.values()),
+        sides=dict(Counter(table.parts.values())),
         sources=len(set(table.groups.values())) if table.groups else None,
         targets=tuple(found),
     )

@@ -18,7 +18,8 @@ from stp_bench.cli import app
 
 PROMISED = {
     "doctor", "methods", "train", "anonymize", "evaluate",
-    "data list", "data synth", "data store", "data check",
+    "data list", "data synth", "data prepare", "data store", "data check",
+    "labels import", "labels fetch", "labels stats",
 }  # fmt: skip
 
 
@@ -32,7 +33,7 @@ def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
 COMMANDS = {" ".join(path): command for path, command in leaves(typer.main.get_command(app))}
 
 
-CHEAP = sorted(set(COMMANDS) - {"evaluate", "train"})
+CHEAP = sorted(set(COMMANDS) - {"evaluate", "train", "labels fetch"})  # fetching takes a network
 
 
 def examples(name: str) -> list[str]:
@@ -49,7 +50,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
     assert set(COMMANDS) == PROMISED
 
 
-@pytest.mark.parametrize("name", ["", "data", *sorted(COMMANDS)])
+@pytest.mark.parametrize("name", ["", "data", "labels", *sorted(COMMANDS)])
 def test_help_starts_with_a_sentence_and_ends_with_an_example(run: Callable[..., Any], name: str) -> None:
     done = run(*name.split(), "--help")
     assert done.code == 0

@@ -1,11 +1,12 @@
 """Opening and checking prepared benchmarks."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stp_bench.data import check, folder, open_dataset, prevalence
+from stp_bench.data import check, folder, open_dataset, prepared_folder, prevalence
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import sha256_file
 from stp_bench.index import Dataset, write_index
@@ -140,3 +141,53 @@ def test_prevalence_that_differs_from_the_release_is_a_problem(dataset):
     assert "prevalence of gender is 0.600, its release states 0.250" in report.problems
     assert not any("face" in p for p in report.problems)
     assert check(prepare(dataset.root)).stated_prevalence == {}
+
+
+def test_labels_that_nobody_gave_count_neither_as_positive_nor_as_labelled():
+    rows = [(1, -1), (0, 1), (-1, -1)]
+    videos = [
+        Video(
+            video_id=str(n), relpath="", labels={"privacy": row}, group=None, frames=1, height=1, width=1, fps=1.0
+        )
+        for n, row in enumerate(rows)
+    ]  # fmt: skip
+    assert prevalence(videos, PRIVACY) == {"face": 1 / 2, "gender": 1.0}
+
+
+def test_floors_and_co_occurrence_are_those_of_the_label_statistics(dataset):
+    report = check(dataset)
+    (counted,) = report.labels.targets
+    assert counted.together == ((3, 2), (2, 3))  # rows 10, 11, 01, 11, 00
+    floors = report.splits[1].floors
+    assert floors is not None and (floors.train, floors.test) == (2, 2)
+    assert floors.values["test_prevalence"] == {"face": 0.5, "gender": 1.0, "macro": 0.75}
+    # v0 (run, 1 0) and v1 (jump, 1 1) train; v2 is run, v3 jump: every training video shows a face.
+    assert floors.values["ap_action_only"]["face"] == 50.0
+    assert report.same_content == ()
+
+
+def test_equal_files_are_named_wherever_they_are(dataset):
+    videos = dataset.root / "videos"
+    (videos / "v5.avi").write_bytes((videos / "v0.avi").read_bytes())
+    report = check(prepare(dataset.root))
+    assert report.same_content == (("v0", "v5"),) and report.splits[1].same_content == ()
+
+
+def test_training_videos_that_another_benchmark_tests_are_named(dataset, tmp_path):
+    other = prepare(tmp_path / "other")  # the same ids and contents: v2 and v3 are tested there
+    swapped = {1: {"v2": "train", "v0": "test"}}
+    report = check(dataclasses.replace(dataset, parts=swapped), others=(other,))
+    assert report.splits[1].tested_elsewhere == {"toy": ("v2",)}
+
+
+def test_a_release_s_prevalence_binds_only_where_all_its_videos_are_there(dataset):
+    stated = {"face": 0.1, "gender": 0.6}
+    assert any("face" in p for p in check(prepare(dataset.root, prevalence=stated)).problems)
+    part = check(prepare(dataset.root, prevalence=stated, counts={"missing": 3}))
+    assert part.stated_prevalence == stated and not any("face" in p for p in part.problems)
+
+
+def test_real_data_lie_under_their_name_and_may_have_further_lists(dataset):
+    assert prepared_folder(Path("/home"), "p-hvu") == Path("/home/data/p-hvu/prepared")
+    with pytest.raises(UserError, match="'mine'"):
+        open_dataset(dataset.root, "mine")
