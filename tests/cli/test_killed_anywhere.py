@@ -77,7 +77,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_numbers(tmp_path: Path) 
         lambda: count(home, "stages/fit/*/stage.json") == 1 and count(home, "stages/fit/*.partial/checkpoint.pt") == 1,
         lambda: count(home, "stages/fit/*/stage.json") == 2,
         lambda: count(home, "stages/probes/*.partial/checkpoint.pt") == 1,
-        lambda: count(home, "stages/probes/*.partial/predictions.parquet") == 1,
+        lambda: count(home, "stages/probes/*.partial/scores.npz") == 1,
         lambda: count(home, "stages/probes/*/stage.json") == 1,
     ]
     for reached in moments:
