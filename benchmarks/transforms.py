@@ -1,4 +1,5 @@
-"""How many clips per second each installed method anonymizes, at the sizes of the presets small and paper.
+"""How many clips per second each installed method anonymizes, and in how much memory, at the sizes of the presets small
+and paper. Memory is the peak of one call beyond what was held before it: resident pages, or tensors on a GPU.
 
 Fixed region methods are measured with boxes and on whole frames; learned methods as built, since their cost does not
 depend on the values of their weights. Beside the blurs stands the same blur by torchvision (padding and convolutions),
@@ -13,6 +14,7 @@ import argparse
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from _report import Report
@@ -43,6 +45,28 @@ def clips_per_second(work: Callable[[], object], batch: int, seconds: float, dev
 
     work()
     return max(measure() for _ in range(3))
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int | None:
+    """Memory that a call of ``work``, not the first, takes at its peak; None where the system does not tell."""
+    work()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    process = Path("/proc/self")
+    if not (process / "clear_refs").exists():
+        return None
+    (process / "clear_refs").write_text("5")  # the peak begins anew
+
+    def resident(name: str) -> int:
+        lines = (process / "status").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
+
+    before = resident("VmRSS")
+    work()
+    return max(0, resident("VmHWM") - before)
 
 
 def made_up_clips(frames: int, size: int, batch: int, device: str) -> Clips:
@@ -94,8 +118,12 @@ def main() -> None:
         shape = " x ".join(map(str, clips.x_BCTHW.shape))
         for spec in methods:
             for how, work in contenders(spec, run, name, clips).items():
+                peak = peak_bytes(work, device)
                 rate = clips_per_second(work, batch, options.seconds, device)
-                report.row(preset=name, clips=shape, method=spec.name, how=how, clips_per_second=rate)
+                report.row(
+                    preset=name, clips=shape, method=spec.name, how=how, clips_per_second=rate,
+                    peak_MB=None if peak is None else peak / 1e6,
+                )  # fmt: skip
     report.write()
 
 

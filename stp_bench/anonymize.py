@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stp_bench import checkpoints, config, methods, video_io
+from stp_bench import checkpoints, config, external, methods, video_io
 from stp_bench.clips import Clips
 from stp_bench.contract import validate_output
 from stp_bench.display import display, to_uint8
@@ -94,6 +94,9 @@ def prepare(
         UserError: unknown method, missing or foreign checkpoint, a dial that the method does not have, no such device.
         WorkError: the checkpoint is damaged.
     """
+    if external.is_external(name):
+        what = f"{name.partition(':')[0]}: cannot be applied to videos here"
+        raise UserError(what, "it stands for videos that are made elsewhere", "judge them with 'stp-bench evaluate'")
     spec, chosen = methods.find(name), pick_device(device)
     if spec.learned:
         if checkpoint is None:

@@ -72,6 +72,8 @@ class Report:
     stated_prevalence: Mapping[str, float]
     """What the label release states; empty where it states nothing."""
     label_release: str
+    as_published: bool | None
+    """Whether the labels are those of the release, by its digest; None for embedded data, which have none."""
     labels: labels.Statistics
     """Counts, co-occurrence and chance of the labels."""
     same_content: tuple[tuple[str, ...], ...]
@@ -113,6 +115,13 @@ def open_dataset(folder: Path, lists: str = OFFICIAL) -> Dataset:
     if not dataset.videos:
         raise UserError(
             f"the benchmark in {folder} is empty", "it has no videos", "prepare it from a folder with videos"
+        )
+    if not dataset.videos_root.is_dir():
+        name = dataset.name
+        raise UserError(
+            f"the videos of {name} are not where they were",
+            f"there is no folder {dataset.videos_root}",
+            f"put them back, or say where they are by 'stp-bench data prepare {name} --videos DIR'",
         )
     return dataset
 
@@ -176,6 +185,7 @@ def check(
         splits=splits,
         stated_prevalence=stated,
         label_release=str(dataset.manifest.get("label_release") or ""),
+        as_published=None if dataset.benchmark.embedded else dataset.manifest.get("labels_verified"),
         labels=_statistics(dataset),
         same_content=_same_content(dataset),
         missing=tuple(missing),

@@ -7,6 +7,7 @@ MEND it. The command line prints them as one line and exits with the class's cod
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -27,10 +28,25 @@ class UserError(BenchError):
     exit_code: ClassVar[int] = 2
 
 
+class MethodError(UserError):
+    """A method cannot be used, or breaks its contract: other methods of the same request are not concerned."""
+
+
 class WorkError(BenchError):
     """The request was right but the work failed: unreadable file, full disk, refused connection (exit code 1)."""
 
     exit_code: ClassVar[int] = 1
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, which Python, the system, torch on a GPU and torch on a CPU each say in their own way."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch's own class is known by name only: importing torch to report an error would take seconds.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

@@ -16,16 +16,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stp_bench import checkpoints, methods, metrics, rundir, store
-from stp_bench.clipstore import Augment, FrameLabels, center_batches, tile_batches, train_loader, view_batches
+from stp_bench import checkpoints, contract, methods, metrics, protocols, rundir, store
+from stp_bench.clips import Clips
+from stp_bench.clipstore import (
+    Augment,
+    FrameLabels,
+    center_batches,
+    center_loader,
+    open_store,
+    tile_batches,
+    train_loader,
+    view_batches,
+)
 from stp_bench.display import display, sparsified, to_uint8
+from stp_bench.errors import WorkError
 from stp_bench.files import read_json, write_json
 from stp_bench.jobs import NO_DATA_PRESET, Job, Request, Side, resolve
 from stp_bench.methods import FitTask, HasKeep, Loader, Method
 from stp_bench.metrics import UNLABELLED, Floats, Ints, best_f1_threshold
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.progress import Reporter
-from stp_bench.recognizers import ProbePhase, Recognizer, Setting, anonymize, predict, predict_frames
+from stp_bench.recognizers import (
+    ProbePhase,
+    Recognizer,
+    Setting,
+    anonymize,
+    check_repeats,
+    predict,
+    predict_frames,
+)
 from stp_bench.results import Result
 from stp_bench.rundir import PREDICTIONS, REFERENCE
 from stp_bench.schema import Probe, Protocol, SplitRef, Stage, Target, Video
@@ -68,7 +87,7 @@ def plan(job: Job) -> Plan:
         "method": job.spec.name,
         "build": job.spec.build,
         "version": job.spec.version,
-        "config": dataclasses.asdict(job.config),
+        "config": methods.inputs_of(job.config),
     }
     boxes = "boxes" in job.spec.needs
     fit: list[Stage] = []
@@ -82,6 +101,8 @@ def plan(job: Job) -> Plan:
             "clip": dataclasses.asdict(job.clip(job.fit)),
             "recipe": {name: run[name] for name in FIT_FIELDS},
         }
+        if "holdout" in job.spec.needs:  # which videos these are follows from the training videos
+            inputs["holdout"] = protocols.HOLDOUT
         fit.append(store.stage("fit", f"{job.spec.name} {phase}", FIT_VERSION, inputs, tuple(s.key for s in fit[-1:])))
     probes: list[Stage] = []
     for train, group in probe_groups(job.protocol).items():
@@ -116,6 +137,18 @@ def probe_groups(protocol: Protocol) -> dict[SplitRef, list[Probe]]:
     return groups
 
 
+def prepare(request: Request, out: Path | None, reporter: Reporter) -> tuple[Job, Plan, Path]:
+    """All that `evaluate` can refuse before work is done that would be lost: the job, its stages, its run folder.
+
+    Raises:
+        UserError: the request is wrong; as `MethodError`, its method is.
+        WorkError: data could not be read or written.
+    """
+    job = resolve(request, reporter)
+    stages = plan(job)
+    return job, stages, rundir.claim(out or rundir.default(job, stages.score.key), job, stages.score.key)
+
+
 def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Result, Path]:
     """One method, one seed: fit (if learned), freeze, train and test the probes, score; the result and its folder.
 
@@ -125,13 +158,11 @@ def evaluate(request: Request, out: Path | None, reporter: Reporter) -> tuple[Re
         out: the run folder; None names one in the data home.
 
     Raises:
-        UserError: the request is wrong.
+        UserError: the request is wrong; as `MethodError`, its method is.
         WorkError: reading, writing or training failed; what was finished is kept.
     """
-    job = resolve(request, reporter)
+    job, stages, out = prepare(request, out, reporter)
     deterministic(job.device)
-    stages = plan(job)
-    out = rundir.claim(out or rundir.default(job, stages.score.key), job, stages.score.key)
     stage_store = StageStore(request.home, job.device)
     method, fitted = fit_method(job, stages.fit, stage_store, reporter)
     judged = []
@@ -168,7 +199,11 @@ def fit_method(
     if stages:
         task = _fit_task(job)
         seed_everything(f"{stages[0].key}/{job.request.seed}")
-        phases = {phase.name: phase for phase in method.phases(task)}
+        with methods.naming(job.spec.name, "phases"):
+            phases = {phase.name: phase for phase in method.phases(task)}
+        if (found := tuple(phases)) != job.spec.phases:
+            why = f"phases are {found} but the spec says {job.spec.phases}"
+            raise contract.violation(job.spec.name, why, "name them alike")
         for stage in stages:
             phase = phases[stage.inputs["phase"]]
             work = partial(_fit_phase, job, method, phase, stage, reporter=reporter)
@@ -187,7 +222,7 @@ def _fit_task(job: Job) -> FitTask:
     privacy = benchmark.privacy if "privacy" in needs else None
     labels: NDArray[np.int8] = np.zeros((1, 0), np.int8)
     if privacy:
-        labels = np.array([v.labels[privacy.name] or (0,) * len(privacy.classes) for v in job.fit.videos], np.int8)
+        labels = np.array([v.labels[privacy.name] or (0,) * len(privacy.classes) for v in job.shown.videos], np.int8)
     return FitTask(
         action=benchmark.action,
         privacy=privacy,
@@ -197,7 +232,17 @@ def _fit_task(job: Job) -> FitTask:
         seed=job.request.seed,
         device=job.device,
         weights=job.weights,
+        holdout=_holdout(job) if job.held_out else None,
     )
+
+
+def _holdout(job: Job) -> Loader:
+    benchmark, needs = job.fit.dataset.benchmark, job.spec.needs
+    return center_loader(
+        job.fit.store, job.held_out, job.clip(job.fit), batch=2 * job.run.batch, device=job.device,
+        action=benchmark.action if "action" in needs else None,
+        privacy=benchmark.privacy if "privacy" in needs else None, boxes="boxes" in needs,
+    )  # fmt: skip
 
 
 def _fit_phase(
@@ -205,14 +250,15 @@ def _fit_phase(
 ) -> None:
     benchmark, needs = job.fit.dataset.benchmark, job.spec.needs
     loader = _loader(
-        job, job.fit, stage,
+        job, job.shown, stage,
         action=benchmark.action if "action" in needs else None,
         privacy=benchmark.privacy if "privacy" in needs else None,
     )  # fmt: skip
-    run_phase(
-        phase, loader, folder, stream=f"{stage.key}/{job.request.seed}", device=job.device, precision=job.precision,
-        reporter=reporter,
-    )  # fmt: skip
+    with methods.naming(job.spec.name, f"phase {phase.name!r}"):
+        run_phase(
+            phase, loader, folder, stream=f"{stage.key}/{job.request.seed}", device=job.device,
+            precision=job.precision, reporter=reporter,
+        )  # fmt: skip
     if phase.name == job.spec.phases[-1]:
         card = checkpoints.card_of(
             job.spec, job.config, job.vit, job.clip(job.fit), fit_on=job.fit.ref.benchmark, fit_digest=job.fit.digest,
@@ -277,6 +323,11 @@ def _judge(
     private = [p for p in probes if targets[p.target].private]
     setting = Setting(job.vit, job.run, job.weights, job.device, job.request.seed)
     recognizers = [Recognizer(probe, targets[probe.target], setting) for probe in probes]
+    views = center_batches(
+        job.test.store, job.test.videos[: job.run.batch], job.clip(job.test), batch=job.run.batch, device=job.device,
+        boxes="boxes" in job.spec.needs,
+    )  # fmt: skip
+    check_repeats(method, job.spec.name, next(iter(views))[1])
     phase = ProbePhase(method, job.spec.name, recognizers, job.run.epochs)
     loader = _loader(
         job, side, stage,
@@ -406,17 +457,33 @@ def _score(job: Job, judged: Sequence[Path], folder: Path) -> None:
 
 def _strips(job: Job, method: Method, fitted: Path | None) -> dict[str, NDArray[np.uint8]]:
     """A few test clips as people see them, uint8 (clips, T, H, W, 3): raw, sparsified (where tubelets are dropped),
-    anonymized."""
+    anonymized. The first is missing where the raw videos are."""
     chosen = job.test.videos[:: max(1, len(job.test.videos) // 4)][:4]
     boxes = "boxes" in job.spec.needs
     views = center_batches(job.test.store, chosen, job.clip(job.test), batch=4, device=job.device, boxes=boxes)
     card = read_json(fitted / checkpoints.CARD) if fitted else {}
     _, clips = next(iter(views))
     out = anonymize(method, job.spec.name, clips)
-    strips = {"raw": clips.x_BCTHW, "anonymized": display(out, card.get("range"))}
+    strips = {"anonymized": display(out, card.get("range"))}
+    if (raw := _raw_clips(job, chosen, clips)) is not None:
+        strips["raw"] = raw.x_BCTHW
     if out.keep_BLN is not None:
         strips["sparsified"] = sparsified(clips, out)
     return {name: to_uint8(x).permute(0, 2, 3, 4, 1).cpu().numpy() for name, x in strips.items()}
+
+
+def _raw_clips(job: Job, videos: Sequence[Video], clips: Clips) -> Clips | None:
+    """Clips of test videos before anything was done to them: the stored ``clips``, unless they were made elsewhere.
+    None where the videos themselves are gone, which whoever judges files made elsewhere does not need."""
+    if job.test.store.dataset is job.test.dataset:
+        return clips
+    own = dataclasses.replace(job.test.dataset, videos=tuple(videos))
+    try:
+        store = open_store(own, job.test.store.recipe, job.request.home)
+    except WorkError:
+        return None
+    views = center_batches(store, videos, job.clip(job.test), batch=len(videos), device=job.device, boxes=False)
+    return next(iter(views))[1]
 
 
 def _identity_scores(job: Job, stage_store: StageStore) -> dict[str, Any]:
@@ -424,9 +491,11 @@ def _identity_scores(job: Job, stage_store: StageStore) -> dict[str, Any]:
     for spec in methods.specs().values():
         if isinstance(spec, methods.MethodSpec) and spec.identity:
             request = dataclasses.replace(job.request, method=spec.name, keep=None, checkpoint=None)
+            sides = {ref: dataclasses.replace(side, digest=side.raw_digest) for ref, side in job.sides.items()}
             same = dataclasses.replace(
-                job, request=request, spec=spec, config=spec.configure(job.preset), checkpoint=None, variant=None
-            )
+                job, request=request, spec=spec, config=spec.configure(job.preset), checkpoint=None, variant=None,
+                sides=sides,
+            )  # fmt: skip
             if folder := stage_store.find(plan(same).score):
                 return dict(read_json(folder / "scores.json"))
     return {}

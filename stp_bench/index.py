@@ -7,8 +7,7 @@ A prepared benchmark is a folder::
                      label_<target> (list of ints; null where nobody labelled), spans_<target> (of frame-level
                      benchmarks: list of start, end, labels), split<N> (train, test or null), split<N>@<lists> (the
                      same of further lists beside the official ones)
-    boxes.parquet    optional: video_id, frame, x1, y1, x2, y2 (decoded pixels), score, kind (person | head), width,
-                     height
+    boxes.parquet    optional: person boxes (`stp_bench.boxes`), and boxes.json, what made them
     videos/ splits/  the files themselves, in the data set's own layout. Those of a real data set lie where its user
                      has them: the manifest's ``videos_root``. ``relpath`` is relative to it, else to the folder.
 
@@ -18,6 +17,7 @@ Its digest covers what moves results (ids, labels, splits, video contents), not 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stp_bench import boxes
+from stp_bench.boxes import BoxTable
 from stp_bench.errors import UserError, WorkError, unknown_name
-from stp_bench.files import atomic_path, fingerprint, read_json, safe_join, sha256_file, write_json
+from stp_bench.files import atomic_path, canonical_json, read_json, safe_join, sha256_file, write_json
 from stp_bench.schema import Benchmark, Labels, Part, Span, SplitRef, Target, Video
 
 SCHEMA = 1
@@ -95,24 +98,32 @@ class Dataset:
 
     def digest(self, videos: Sequence[Video]) -> str:
         """Fingerprint of some videos: ids, labels, groups and contents; not paths."""
-        rows: list[Any] = []
-        for v in videos:
+        # The fingerprint of a list of rows, made row by row: all at once, thousands of tags a video fill the memory.
+        digest = hashlib.sha256(b"[")
+        for number, v in enumerate(videos):
             labels: dict[str, Any] = {t: list(x) if x else None for t, x in v.labels.items()}
             labels |= {f"{t} spans": [[s.start, s.end, *s.labels] for s in spans] for t, spans in v.spans.items()}
-            rows.append([v.video_id, v.group, labels, self.facts[v.video_id][1]])
-        return fingerprint(rows)
+            row = canonical_json([v.video_id, v.group, labels, self.facts[v.video_id][1]])
+            digest.update(f"{',' if number else ''}{row}".encode())
+        digest.update(b"]")
+        return digest.hexdigest()
 
     @cached_property
     def boxes_digest(self) -> str | None:
         """SHA-256 of ``boxes.parquet``, or None where there is none."""
-        path = self.root / "boxes.parquet"
+        path = self.root / boxes.TABLE
         return sha256_file(path) if path.exists() else None
 
     @cached_property
-    def boxes(self) -> pd.DataFrame | None:
-        """Person boxes of all videos (columns of ``boxes.parquet``), or None."""
-        path = self.root / "boxes.parquet"
-        return pd.read_parquet(path) if path.exists() else None
+    def boxes(self) -> BoxTable | None:
+        """Person boxes of all videos, or None where there is no ``boxes.parquet``.
+
+        Raises:
+            UserError: the table holds what cannot be true of these videos.
+            WorkError: it is damaged.
+        """
+        path = self.root / boxes.TABLE
+        return BoxTable.read(path, self.videos) if path.exists() else None
 
 
 def write_index(
@@ -147,9 +158,7 @@ def write_index(
     }
     for target in benchmark.targets:
         labels = [v.labels.get(target.name) for v in videos]
-        columns[f"label_{target.name}"] = pa.array(
-            (None if found is None else list(found) for found in labels), pa.list_(pa.int16()), size=len(videos)
-        )
+        columns[f"label_{target.name}"] = _label_column(labels)
         if any(target.name in v.spans for v in videos):
             spans = [[dataclasses.asdict(s) for s in v.spans.get(target.name, ())] for v in videos]
             columns[f"spans_{target.name}"] = pa.array(spans, _SPANS)
@@ -158,6 +167,8 @@ def write_index(
             name = f"split{split}" + ("" if lists == OFFICIAL else f"@{lists}")
             columns[name] = pa.array([side.get(v.video_id) for v in videos], pa.string())
     replaced = (root / "index.json").exists()
+    if replaced and _table_of(root, read_json(root / "index.json")) == root / _NEXT:
+        (root / _NEXT).replace(root / _TABLE)  # what a killed writer left to do: its table must not be overwritten
     table = root / (_NEXT if replaced else _TABLE)
     with atomic_path(table, fsync=True) as temporary:
         pq.write_table(pa.table(columns), temporary)
@@ -173,7 +184,30 @@ def write_index(
         table.replace(root / _TABLE)
 
 
+def _label_column(labels: Sequence[Labels | None]) -> pa.Array:
+    """Labels as a column of lists, through compact arrays: a Python number per tag and video would fill the memory."""
+    flat = array("h")
+    ends = [0]
+    for found in labels:
+        flat.extend(found or ())
+        ends.append(len(flat))
+    values = pa.array(np.frombuffer(flat, np.int16) if flat else np.empty(0, np.int16))
+    starts = pa.array([None if f is None else e for f, e in zip((*labels, ()), ends, strict=True)], pa.int64())
+    return pa.LargeListArray.from_arrays(starts, values)
+
+
 _SPANS = pa.list_(pa.struct({"start": pa.int32(), "end": pa.int32(), "labels": pa.list_(pa.int8())}))
+
+
+def _table_of(root: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The table that a manifest is of: a writer killed between its two renames leaves it under the other name."""
+    for path in (root / _TABLE, root / _NEXT):
+        try:
+            if sha256_file(path) == manifest.get("index_sha256"):
+                return path
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
@@ -184,9 +218,9 @@ def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
         WorkError: the index does not match its manifest.
     """
     manifest = read_json(root / "index.json")
-    # A writer that was killed between its two renames leaves the table of its manifest under the other name.
-    tables = [path for path in (root / _TABLE, root / _NEXT) if path.exists()]
-    path = next((p for p in tables if sha256_file(p) == manifest.get("index_sha256")), None)
+    if (path := _table_of(root, manifest)) is None:  # or is it being replaced at this moment?
+        manifest = read_json(root / "index.json")
+        path = _table_of(root, manifest)
     if path is None:
         raise WorkError(f"the index in {root} is damaged", "its digest is not the manifest's", "make the data again")
     try:
@@ -194,22 +228,24 @@ def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
     except (KeyError, TypeError) as error:
         reason = f"its manifest has a field missing or unknown ({error})"
         raise WorkError(f"the index in {root} cannot be read", reason, "make the data again") from error
-    frame = pd.read_parquet(path)
-    columns = {name: frame[name].tolist() for name in frame.columns}
+    table = pq.ParquetFile(path).read()
+    labelled = {f"label_{t.name}" for t in benchmark.targets}
+    columns = {name: table[name].to_pylist() for name in table.column_names if name not in labelled}
+    labels = {t.name: _read_labels(table[f"label_{t.name}"]) for t in benchmark.targets}
     spanned = [t.name for t in benchmark.targets if f"spans_{t.name}" in columns]
     videos = tuple(
         Video(
             video_id=columns["video_id"][i],
             relpath=columns["relpath"][i],
-            group=columns["group"][i] if isinstance(columns["group"][i], str) else None,
+            group=columns["group"][i],
             frames=int(columns["frames"][i]),
             height=int(columns["height"][i]),
             width=int(columns["width"][i]),
             fps=float(columns["fps"][i]),
-            labels={t.name: _labels(columns[f"label_{t.name}"][i]) for t in benchmark.targets},
+            labels={name: found[i] for name, found in labels.items()},
             spans={name: _spans(columns[f"spans_{name}"][i]) for name in spanned},
         )
-        for i in range(len(frame))
+        for i in range(table.num_rows)
     )
     parts = _parts(columns, lists)
     if lists != OFFICIAL:
@@ -217,7 +253,7 @@ def read_index(root: Path, lists: str = OFFICIAL) -> Dataset:
             known = sorted({name.partition("@")[2] for name in columns if name.startswith("split")} - {""})
             raise unknown_name(f"split lists of {benchmark.name}", lists, [OFFICIAL, *known])
         benchmark = dataclasses.replace(benchmark, name=f"{benchmark.name}@{lists}", splits=len(parts))
-    facts = {i: (int(b), d) for i, b, d in zip(frame["video_id"], frame["bytes"], frame["sha256"], strict=True)}
+    facts = {i: (b, d) for i, b, d in zip(columns["video_id"], columns["bytes"], columns["sha256"], strict=True)}
     videos_root = Path(manifest["videos_root"]) if manifest.get("videos_root") else root
     return Dataset(
         benchmark=benchmark, root=root, videos_root=videos_root, videos=videos, parts=parts, facts=facts,
@@ -269,10 +305,19 @@ def _parts(columns: Mapping[str, Sequence[Any]], lists: str) -> dict[int, dict[s
     return parts
 
 
-def _labels(values: Sequence[int] | None) -> Labels | None:
-    if values is None:
-        return None
-    return array("b", values) if len(values) >= _WIDE else tuple(int(v) for v in values)
+def _read_labels(column: pa.ChunkedArray) -> list[Labels | None]:
+    """A column of lists as `_label_column` writes it; a list of many classes becomes a compact array."""
+    if pa.types.is_null(column.type):  # nobody labelled anything
+        return [None] * len(column)
+    found: list[Labels | None] = []
+    for chunk in column.chunks:
+        values = chunk.flatten().to_numpy(zero_copy_only=False)
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False))
+        for i, known in enumerate(chunk.is_valid().to_pylist()):
+            row = values[ends[i - 1] if i else 0 : ends[i]]
+            wide = len(row) >= _WIDE
+            found.append(None if not known else array("b", row.astype(np.int8)) if wide else tuple(row.tolist()))
+    return found
 
 
 def _spans(values: Sequence[Mapping[str, Any]]) -> tuple[Span, ...]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from stp_bench import catalogue, checkpoints, methods, protocols
+from stp_bench import catalogue, checkpoints, external, protocols
 from stp_bench import config as configs
 from stp_bench.checkpoints import WEIGHTS, Fitted
 from stp_bench.clipstore import Store, StoreRecipe, open_store
@@ -74,6 +74,8 @@ class Side:
     videos: tuple[Video, ...]
     digest: str
     """Covers ids, labels, contents and the decoding recipe."""
+    raw_digest: str
+    """The same of the benchmark's own files: another one where what is read was made of them elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class Job:
     checkpoint_digest: str | None
     """SHA-256 of the checkpoint's weights."""
     variant: str | None
+    held_out: tuple[Video, ...] = ()
+    """Training videos that the fit is not shown, of a method that needs a holdout."""
 
     @property
     def test(self) -> Side:
@@ -109,19 +113,29 @@ class Job:
         """The side on which the method is fitted."""
         return self.sides[self.protocol.fit]
 
+    @property
+    def shown(self) -> Side:
+        """The same without the videos that are held out: what the fit is shown."""
+        held = {v.video_id for v in self.held_out}
+        return dataclasses.replace(self.fit, videos=tuple(v for v in self.fit.videos if v.video_id not in held))
+
     def clip(self, side: Side) -> ClipSpec:
         """How clips are cut from a side's videos: every benchmark has its own frame rate."""
         return configs.clip_spec(self.run, side.dataset.benchmark.stride)
 
 
 def resolve(request: Request, reporter: Reporter) -> Job:
-    """Check a request and open everything it needs; embedded data and clip stores are made where they are missing.
+    """Check a request and open everything it needs; embedded data, clip stores and what a program makes of the videos
+    are made where they are missing.
 
     Raises:
         UserError: any part of the request is unknown, contradictory or impossible on this machine.
         WorkError: data could not be read or written.
     """
-    spec = methods.find(request.method)
+    spec = external.find(request.method)
+    if request.skip_unreadable and external.is_external(request.method):
+        why = "every video needs its anonymized file"
+        raise UserError(f"--skip-unreadable does not fit {spec.name}", why, "leave the option out")
     fit_on, on = _benchmarks(request)
     real = [name for name in (fit_on, on) if catalogue.is_real(name)]
     preset = preset_of(request)
@@ -154,22 +168,29 @@ def resolve(request: Request, reporter: Reporter) -> Job:
         checkpoint, config = checkpoints.find_checkpoint(request.checkpoint), fitted.config
     encoding = request.encoding or ("jpeg" if real else "raw")
     recipe = StoreRecipe.for_crop(run.size, encoding=encoding, decoder=request.decoder)
-    opened: dict[str, tuple[Dataset, Store]] = {}
     trained = [fit_on] if spec.learned and checkpoint is None else []
-    for name in dict.fromkeys((*trained, *(p.train.benchmark for p in protocol.probes), on)):
-        dataset = catalogue.dataset(
-            name, preset=data_preset, seed=request.data_seed, home=request.home, reporter=reporter
-        )
-        opened[name] = dataset, _store(dataset, recipe, request, reporter)
-    _check_frames(protocol, {name: dataset for name, (dataset, _) in opened.items()})
+    datasets = {
+        name: catalogue.dataset(name, preset=data_preset, seed=request.data_seed, home=request.home, reporter=reporter)
+        for name in dict.fromkeys((*trained, *(p.train.benchmark for p in protocol.probes), on))
+    }
+    _check_frames(protocol, datasets)
+    # Those of all of them: a bad table is refused before anything is decoded.
+    boxed = {name for name, dataset in datasets.items() if "boxes" in spec.needs and dataset.boxes is not None}
+    read = datasets
+    if external.is_external(request.method):
+        judged = {name: _judged(protocol, dataset) for name, dataset in datasets.items()}
+        read, config = external.transformed(request.method, config, datasets, judged, request.home, reporter)
+    opened = {name: (datasets[name], _store(read[name], recipe, request, reporter)) for name in datasets}
     sides, overlap = _sides(protocol, opened, recipe)
-    has_boxes = "boxes" in spec.needs and opened[on][0].boxes is not None
+    held_out: tuple[Video, ...] = ()
+    if "holdout" in spec.needs and checkpoint is None:
+        _, held_out = protocols.hold_out(sides[protocol.fit].videos)
     built = spec.make(config, vit)
     return Job(
         request=request, preset=preset, spec=spec, config=config, run=run, vit=vit, protocol=protocol, weights=weights,
         weights_digest=weights_digest, device=device, precision=precision, sides=sides, overlap=overlap,
         checkpoint=checkpoint, checkpoint_digest=sha256_file(checkpoint / WEIGHTS) if checkpoint else None,
-        variant=built.variant(has_boxes) if isinstance(built, HasVariant) else None,
+        variant=built.variant(on in boxed) if isinstance(built, HasVariant) else None, held_out=held_out,
     )  # fmt: skip
 
 
@@ -327,6 +348,13 @@ def _fitted(request: Request, spec: MethodSpec, vit: VitSpec, wanted: Mapping[st
     return fitted
 
 
+def _judged(protocol: Protocol, dataset: Dataset) -> tuple[Video, ...]:
+    """The videos of a benchmark that some probe is trained or tested on, sorted by id."""
+    refs = {ref for p in protocol.probes for ref in (p.train, p.test) if ref.benchmark == dataset.benchmark.name}
+    ids = {v.video_id for ref in refs for v in dataset.split(ref)}
+    return tuple(v for v in dataset.videos if v.video_id in ids)
+
+
 def _store(dataset: Dataset, recipe: StoreRecipe, request: Request, reporter: Reporter) -> Store:
     with reporter.stage(f"clip store of {dataset.benchmark.name}", len(dataset.videos), "videos") as task:
         return open_store(
@@ -341,7 +369,8 @@ def _sides(
     """The sides a protocol names, and how many training videos were left out because the test split holds them.
 
     A video of the test split never trains anything: neither its file, whatever it is called and whichever list names
-    it, nor another file of its name (PA-HMDB51's videos are HMDB51's, perhaps encoded anew).
+    it, nor another file of its name (PA-HMDB51's videos are HMDB51's, perhaps encoded anew). Contents are those of the
+    benchmark's own files: two videos that something else has made equally black are still two.
     """
     test = protocol.probes[0].test
     dataset, _ = opened[test.benchmark]
@@ -363,6 +392,11 @@ def _sides(
                 f"{ref.benchmark} split {ref.split} has no {ref.part} videos to use",
                 "all are unreadable or test videos elsewhere", "choose another benchmark or split",
             )  # fmt: skip
-        digest = fingerprint({"videos": dataset.digest(kept), "store": dataclasses.asdict(recipe)})
-        sides[ref] = Side(ref=ref, dataset=dataset, store=clip_store, videos=tuple(kept), digest=digest)
+        digest, raw_digest = (
+            fingerprint({"videos": of.digest(kept), "store": dataclasses.asdict(recipe)})
+            for of in (clip_store.dataset, dataset)
+        )
+        sides[ref] = Side(
+            ref=ref, dataset=dataset, store=clip_store, videos=tuple(kept), digest=digest, raw_digest=raw_digest
+        )
     return sides, overlap

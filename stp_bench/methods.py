@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from stp_bench.config import override
-from stp_bench.errors import UserError, unknown_name
+from stp_bench.errors import BenchError, MethodError, UserError, WorkError, out_of_memory, unknown_name
 from stp_bench.schema import ClipSpec, Space, Target, VitSpec
 
 if TYPE_CHECKING:
     from stp_bench.clips import Anonymized, Clips, Labelled
 
 GROUP = "stp_bench.methods"
-Need = Literal["action", "privacy", "boxes"]
+Need = Literal["action", "privacy", "boxes", "holdout"]
 
 
 class Stateful(Protocol):
@@ -67,6 +69,9 @@ class FitTask:
     device: str
     weights: str
     """``none``, ``pretrained`` or the path of an image ViT's weights (paper section 4.3)."""
+    holdout: Loader | None = None
+    """Central clips of training videos that no phase is shown, with labels, alike in every epoch; None unless the
+    method needs them."""
 
 
 class Phase(Protocol):
@@ -164,9 +169,11 @@ class MethodSpec:
 
     def make(self, config: Any, vit: VitSpec) -> Method:
         """Build the method; heavy imports happen here."""
-        made = _load_object(self.build, f"method {self.name!r}")(config, vit)
+        build = _load_object(self.build, f"method {self.name!r}")
+        with naming(self.name, "its constructor"):
+            made = build(config, vit)
         if not isinstance(made, Method):
-            raise UserError(
+            raise MethodError(
                 f"method {self.name!r} cannot be used",
                 f"{self.build} returned {type(made).__name__}, which lacks phases, parts or anonymize",
                 "see docs/adding-a-method.md",
@@ -206,20 +213,50 @@ def find(name: str) -> MethodSpec:
     """The spec of an installed method, or of any ``package.module:NAME``.
 
     Raises:
-        UserError: unknown, broken, or not a `MethodSpec`.
+        UserError: unknown; as `MethodError` broken, or not a `MethodSpec`.
     """
     if ":" in name:
+        package = name.partition(":")[0].partition(".")[0]
+        if not package or importlib.util.find_spec(package) is None:
+            raise UserError(f"unknown method {name!r}", f"there is no package {package!r}", "check the name")
         spec = _load_object(name, f"method {name!r}")
         if not isinstance(spec, MethodSpec):
-            raise UserError(f"{name!r} is no method", "it does not name a MethodSpec", "name a MethodSpec value")
+            raise MethodError(f"{name!r} is no method", "it does not name a MethodSpec", "name a MethodSpec value")
         return spec
     installed = specs()
     if name not in installed:
         raise unknown_name("method", name, installed)
     spec = installed[name]
     if isinstance(spec, Broken):
-        raise UserError(f"method {name!r} cannot be used", spec.error, f"repair or reinstall {spec.source}")
+        raise MethodError(f"method {name!r} cannot be used", spec.error, f"repair or reinstall {spec.source}")
     return spec
+
+
+@contextmanager
+def naming(method: str, what: str) -> Iterator[None]:
+    """Surround a call of a method's own code: whatever it raises then names the method and ``what`` was called.
+
+    Errors of ours, the system's refusals and exhausted memory pass as they are.
+    """
+    try:
+        yield
+    except (BenchError, OSError):
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        if out_of_memory(error):
+            raise
+        raise WorkError(
+            f"method {method!r} failed",
+            f"{what} raised {type(error).__name__}: {error}",
+            "repair it; stp_bench.contract.check_method shows what it breaks",
+        ) from error
+
+
+def inputs_of(config: Any) -> dict[str, Any]:
+    """The fields of a configuration that move numbers: all but those declared with ``field(compare=False)``, which
+    only say how the work is done, such as a time limit. They are recorded and are no part of cache keys."""
+    moving = {f.name for f in dataclasses.fields(config) if f.compare}
+    return {name: value for name, value in dataclasses.asdict(config).items() if name in moving}
 
 
 def _from_entry_point(point: EntryPoint, source: str) -> MethodSpec | Broken:
@@ -240,4 +277,4 @@ def _load_object(path: str, what: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # a stranger's module may raise anything when it is imported
         reason = f"importing {path} raised {type(error).__name__}: {error}"
-        raise UserError(f"{what} cannot be used", reason, "check the name, or repair the package") from error
+        raise MethodError(f"{what} cannot be used", reason, "check the name, or repair the package") from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,17 @@ from stp_bench.results import described
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from matplotlib.text import Annotation
 
 ACTION, PRIVACY, FLOOR = "#0072b2", "#d55e00", "#4d4d4d"  # distinguishable without color vision (Okabe and Ito)
+FRONT = "#009e73"
 ROWS = ("raw", "sparsified", "anonymized")
 FRAMES_PER_CLIP = 2
 DPI = 120
+GAP = 2
+"""Pixels around the name of a method."""
+
+Floats = NDArray[np.float64]
 
 
 def result_picture(result: Mapping[str, Any], strips: Mapping[str, NDArray[np.uint8]] | None, out: Path) -> None:
@@ -54,7 +60,9 @@ def result_picture(result: Mapping[str, Any], strips: Mapping[str, NDArray[np.ui
 
 
 def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
-    """Several methods as points: what remains of the action over what the stronger attacker finds; best: top left.
+    """Several methods as points: what remains of the action over what an attacker finds, in cMAP and in its excess.
+
+    Best is top left. Methods that no other one beats are filled, and joined by the steps of their Pareto front.
 
     Args:
         aggregate: an aggregate record as a mapping; bars are standard deviations over seeds.
@@ -63,35 +71,169 @@ def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
     Raises:
         WorkError: the file cannot be written.
     """
-    figure = _figure(6.4, 4.6)
-    axis = figure.subplots()
-    grouped = "action_cmap" in aggregate["results"][0]["metrics"]  # many classes at once: no overall cMAP, no top-1
-    for row in aggregate["aggregates"]:
-        found = row["metrics"]["worst_excess" if grouped else "worst_cmap"]
-        action = row["metrics"]["action_cmap" if grouped else "top1"]
-        if found["mean"] is None or action["mean"] is None:
-            continue
-        label = row["method"] + (f" ({row['variant']})" if row["variant"] else "")
-        bars = axis.errorbar(
-            found["mean"], action["mean"], xerr=found["sd"], yerr=action["sd"], marker="o", linestyle="", capsize=2
+    first, rows = aggregate["results"][0], aggregate["aggregates"]
+    panels, height = _panels(first)
+    figure = _figure(5.4 * len(panels) + 0.6, 5.6)
+    axes = np.ravel(figure.subplots(1, len(panels), sharey=True, squeeze=False))
+    names: dict[Axes, list[Annotation]] = {}
+    for axis, panel in zip(axes, panels, strict=True):
+        names[axis] = _methods(axis, rows, panel.figure, height.figure)
+        for at, style in ((panel.nothing, "-"), (panel.action, ":")):
+            if at is not None:
+                axis.axvline(at, color=FLOOR, linewidth=1, linestyle=style)
+        if height.nothing is not None:
+            axis.axhline(height.nothing, color=FLOOR, linewidth=1)
+        axis.set_xlabel(panel.title, fontsize=9)
+        axis.margins(0.12)
+        _plain(axis)
+    axes[0].set_ylabel(height.title, fontsize=9)
+    handles = [
+        axes[0].plot([], [], color=color, linestyle=style, linewidth=1, label=label)[0]
+        for color, style, label in (
+            (FLOOR, "-", "floor without looking"),
+            (FLOOR, ":", "floor that knows the action"),
+            (FRONT, "-", "Pareto front (its methods are filled)"),
         )
-        ink = bars.lines[0].get_color()
-        axis.annotate(label, (found["mean"], action["mean"]), (5, 5), textcoords="offset points", fontsize=8, color=ink)
-    floors = aggregate["results"][0]["floors"]
-    if floors["cmap_prevalence"] is not None:
-        axis.axvline(floors["cmap_prevalence"], color=FLOOR, linewidth=1, linestyle=":")
-    chance = floors["action_cmap_prevalence" if grouped else "top1_chance"]
-    if chance is not None:
-        axis.axhline(chance, color=FLOOR, linewidth=1, linestyle=":")
-    first = aggregate["results"][0]
-    axis.set_title(f"{described(first)} ({first['preset']}); dotted: chance", fontsize=10)
-    axis.set_xlabel(
-        "excess cMAP of the stronger attacker ↓" if grouped else "cMAP of the stronger attacker ↓", fontsize=9
-    )
-    axis.set_ylabel("cMAP of the actions ↑" if grouped else "Top-1 of the action ↑", fontsize=9)
-    axis.margins(0.12)
-    _plain(axis)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.suptitle(f"{described(first)} ({first['preset']}, split {first['split']})", fontsize=10)
+    _spread(figure, names)
     _save(figure, out)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which of some points (leakage, utility) no other one beats: less or equal leakage and more or equal utility, and
+    better in one of the two. Their numbers by rising leakage; of equal points all or none are on the front.
+
+    >>> pareto_front([(60, 70), (50, 70), (55, 65), (40, 30)])
+    [3, 1]
+    """
+
+    def beaten(x: float, y: float) -> bool:
+        return any(u <= x and v >= y and (u, v) != (x, y) for u, v in points)
+
+    return sorted((i for i, point in enumerate(points) if not beaten(*point)), key=lambda i: points[i])
+
+
+def place_labels(points_P2: Floats, sizes_P2: Floats, bounds_4: Floats, lines_N4: Floats | None = None) -> Floats:
+    """Where the labels of some points go so that they cover neither each other nor a point.
+
+    One after the other takes the place that is near its point, free, and off the lines; one that finds none free takes
+    the place where it covers least.
+
+    Args:
+        points_P2: x, y of each point, in pixels.
+        sizes_P2: width and height of its label.
+        bounds_4: x1, y1, x2, y2 of the area that labels should not leave.
+        lines_N4: boxes around what labels should rather not cover.
+
+    Returns:
+        Lower left corners of the labels, (P, 2).
+    """
+    radius = 0.35 * float(sizes_P2[:, 1].max(initial=0.0))
+    taken = [np.hstack([point - radius, point + radius]) for point in points_P2]
+    corners_P2 = np.empty_like(points_P2)
+    for number, (point, size) in enumerate(zip(points_P2, sizes_P2, strict=True)):
+        ways_N2, distances_N = _ways()
+        places_N2 = point + radius * ways_N2 * distances_N[:, None] + size * (np.sign(ways_N2) - 1) / 2
+        boxes_N4 = np.hstack([places_N2, places_N2 + size])
+        covered_N = size.prod() - _shared(boxes_N4, bounds_4) + sum(_shared(boxes_N4, box) for box in taken)
+        crossed_N = sum((_shared(boxes_N4, box) for box in (lines_N4 if lines_N4 is not None else ())), np.zeros(1))
+        chosen = int(np.argmin(1000 * covered_N + crossed_N + radius * distances_N))
+        corners_P2[number] = places_N2[chosen]
+        taken.append(boxes_N4[chosen])
+    return corners_P2
+
+
+def _ways() -> tuple[Floats, Floats]:
+    """Directions from a point, (N, 2), and how far to go: nearer places first, and of these the upper right one."""
+    ways, distances = [], []
+    for distance in (1.5, 2, 3, 4.5, 6, 8, 10, 13, 16, 20, 25, 30):
+        for turn in (1, 3, -1, -3, 0, 4, 2, -2):  # eighths of a circle
+            ways.append(np.round([math.cos(turn * math.pi / 4), math.sin(turn * math.pi / 4)], 9))
+            distances.append(distance)
+    return np.array(ways), np.array(distances)
+
+
+def _shared(boxes_N4: Floats, box_4: Floats) -> Floats:
+    """The area that each box shares with one."""
+    low, high = np.maximum(boxes_N4[:, :2], box_4[:2]), np.minimum(boxes_N4[:, 2:], box_4[2:])
+    area: Floats = np.clip(high - low, 0, None).prod(axis=1)
+    return area
+
+
+class _Panel(NamedTuple):
+    """An axis of the trade-off: a figure of aggregates, and the floors of its scale."""
+
+    figure: str
+    title: str
+    nothing: float | None = None
+    """What is reached without looking at a video."""
+    action: float | None = None
+    """What is reached by knowing its action."""
+
+
+def _panels(result: Mapping[str, Any]) -> tuple[list[_Panel], _Panel]:
+    """What is drawn from left to right, and what upwards: where classes come in groups there is no overall cMAP."""
+    floors = result["floors"]
+    excess = _Panel("worst_excess", "excess cMAP of the stronger attacker ↓", action=0.0)
+    if "action_cmap" not in result["metrics"]:
+        floor = floors["cmap_prevalence"], floors["cmap_action_only"]
+        upwards = _Panel("top1", "Top-1 of the action ↑", floors["top1_chance"])
+        return [_Panel("worst_cmap", "cMAP of the stronger attacker ↓", *floor), excess], upwards
+    groups = [name for name in result["metrics"]["per_attribute"] if f"{name}_cmap" in result["metrics"]]
+    panels = [
+        _Panel(f"{g}_cmap", f"cMAP of {g}s ↓", floors[f"{g}_cmap_prevalence"], floors[f"{g}_cmap_action_only"])
+        for g in groups
+    ]
+    return [*panels, excess], _Panel("action_cmap", "cMAP of the actions ↑", floors["action_cmap_prevalence"])
+
+
+def _methods(axis: Axes, rows: Sequence[Mapping[str, Any]], across: str, upwards: str) -> list[Annotation]:
+    """Draw the methods that have both figures, and their front; their names are yet to be placed."""
+    drawn = [row for row in rows if None not in (row["metrics"][across]["mean"], row["metrics"][upwards]["mean"])]
+    points = [(row["metrics"][across]["mean"], row["metrics"][upwards]["mean"]) for row in drawn]
+    front = pareto_front(points)
+    if front:
+        x, y = np.array([points[i] for i in front]).T
+        axis.plot(np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1], color=FRONT, linewidth=1, zorder=1)
+    names = []
+    for number, (row, point) in enumerate(zip(drawn, points, strict=True)):
+        bars = axis.errorbar(
+            *point, xerr=row["metrics"][across]["sd"], yerr=row["metrics"][upwards]["sd"], marker="o", markersize=5,
+            linestyle="", elinewidth=1, capsize=2, markerfacecolor=None if number in front else "white",
+        )  # fmt: skip
+        ink = bars.lines[0].get_color()
+        name = row["method"] + (f" ({row['variant']})" if row["variant"] else "")
+        leader = {"arrowstyle": "-", "color": ink, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+        names.append(axis.annotate(name, point, point, fontsize=8, color=ink, arrowprops=leader, in_layout=False))
+    return names
+
+
+def _spread(figure: Figure, names: Mapping[Axes, Sequence[Annotation]]) -> None:
+    """Move the names of methods apart; those that end up away from their points are tied to them by a line."""
+    figure.draw_without_rendering()  # only now is it known how large everything is
+    figure.set_layout_engine("none")
+    for axis, of in names.items():
+        if of:
+            points = axis.transData.transform([name.xy for name in of])
+            sizes = np.array([name.get_window_extent().size for name in of]) + 2 * GAP
+            corners = place_labels(points, sizes, np.array(axis.get_window_extent().extents), _lines(axis))
+            for name, point, corner, size in zip(of, points, corners, sizes, strict=True):
+                x, y = axis.transData.inverted().transform(corner + GAP)
+                name.set_position((float(x), float(y)))
+                far = np.hypot(*(np.clip(point, corner, corner + size) - point)) > sizes[:, 1].max()
+                if name.arrow_patch is not None:
+                    name.arrow_patch.set_visible(bool(far))
+
+
+def _lines(axis: Axes) -> Floats:
+    """Boxes around the straight pieces of all lines and error bars, in pixels, (N, 4)."""
+    paths = [line.get_transform().transform(line.get_xydata()) for line in axis.lines]
+    for bars in axis.collections:
+        paths += [bars.get_transform().transform(path.vertices) for path in bars.get_paths()]
+    ends = np.concatenate([np.stack([path[:-1], path[1:]], axis=1) for path in paths if len(path) > 1])
+    return np.hstack([ends.min(axis=1) - 1, ends.max(axis=1) + 1])
 
 
 def curves_picture(curves: pd.DataFrame, out: Path) -> None:
@@ -212,7 +354,7 @@ def _figure(width: float, height: float, layout: Literal["constrained"] | None =
     # The object interface: no global state, no window system, safe in any thread.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout=layout)
+    return Figure(figsize=(width, height), layout=layout, dpi=DPI)
 
 
 def _plain(axis: Axes) -> None:

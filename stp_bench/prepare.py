@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from stp_bench import labels, video_io
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import make_folder, safe_join, write_json
 from stp_bench.index import OFFICIAL, Parts, write_index
-from stp_bench.labels import LabelTable
+from stp_bench.labels import LabelTable, some_frame
 from stp_bench.probing import FileFacts, probe_files
 from stp_bench.progress import Reporter
 from stp_bench.real import RealSet
@@ -139,11 +139,19 @@ def prepare(
     table = _labels(kind, label_file, home, accept_unknown)
     lists = _lists(kind, splits, root, accept_unknown)
     workspace = make_folder(home / "data" / kind.name)
-    with FileLock(workspace / ".lock"):
+    lock = FileLock(workspace / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        reporter.say(f"another process is preparing {kind.name}; waiting for it")
+        lock.acquire()
+    try:
         return index_videos(
             kind, scan(root), table, lists, workspace / "prepared", workspace=workspace,
             skip_unreadable=skip_unreadable, allow_missing=allow_missing, reporter=reporter, videos_root=str(root),
         )  # fmt: skip
+    finally:
+        lock.release()
 
 
 def scan(root: Path, start: Path | None = None) -> Tree:
@@ -241,6 +249,7 @@ def index_videos(
         UserError: videos are missing, there twice or of another data set, or the labels are.
         WorkError: videos cannot be read, or the disk refused.
     """
+    table = _spelled_as(table, lists)
     labelled = {i for i, row in table.rows.items() if any(found is not None for found in row.values())}
     known = set(lists.ids) if lists is not None else set(table.rows)
     joined = join(tree, known, labelled, class_folders=kind.class_folders)
@@ -248,7 +257,10 @@ def index_videos(
     write_json(workspace / "report.json", dataclasses.asdict(report))
     where = f"all names are in {workspace / 'report.json'}"
     _refuse(kind, tree, joined, report, where, allow_missing=allow_missing or kind.partial)
-    paths = {i: safe_join(tree.root, rel, follow_links=True) for i, rel in joined.matched.items()}
+    unlabelled = set(joined.unlabelled)
+    paths = {
+        i: safe_join(tree.root, rel, follow_links=True) for i, rel in joined.matched.items() if i not in unlabelled
+    }
     with reporter.stage(f"decode {kind.name}", len(paths), "videos") as task:
         facts, unreadable = probe_files(paths, workspace / ".probed.jsonl", progress=task.update)
     report = dataclasses.replace(
@@ -272,6 +284,10 @@ def index_videos(
     report = dataclasses.replace(
         report, indexed=len(rows), splits={name: _sides(parts, facts) for name, parts in every.items()}
     )
+    empty = [f"{name} split {n}" for name, splits in report.splits.items() for n, c in splits.items()
+             if not (c["train"] and c["test"])]  # fmt: skip
+    if empty:
+        report = dataclasses.replace(report, notes=(*report.notes, f"lists with an empty side: {_some(empty)}"))
     write_index(
         target, described, rows, every[OFFICIAL], {i: (fact.bytes, fact.sha256) for i, fact in facts.items()},
         {name: parts for name, parts in every.items() if name != OFFICIAL},
@@ -281,17 +297,41 @@ def index_videos(
     return report
 
 
-def _labels(kind: RealSet, path: Path | None, home: Path, accept_unknown: bool) -> LabelTable:
-    if path is not None:
-        return labels.open_labels(path, expected=kind.releases, accept_unknown=accept_unknown)
-    for release in kind.releases:
-        if (stored := labels.stored(home, release)).exists():
-            return labels.open_labels(stored, expected=kind.releases, accept_unknown=accept_unknown)
-    raise UserError(
-        f"there are no labels of {kind.title}",
-        f"none were imported into {home}",
-        f"get them by 'stp-bench labels fetch {kind.releases[0]}', or name a file with --labels",
+def _spelled_as(table: LabelTable, lists: SplitLists | None) -> LabelTable:
+    """The labels under the names of the lists: classes are compared whatever their case, like folders."""
+    if lists is None:
+        return table
+    official = {_key(i, True): i for i in lists.ids}
+    name = {i: official.get(_key(i, True), i) for i in table.rows}
+    if all(i == n for i, n in name.items()) or len(set(name.values())) < len(name):
+        return table
+    return dataclasses.replace(
+        table,
+        rows={n: table.rows[i] for n, i in sorted((n, i) for i, n in name.items())},
+        spans={name[i]: spans for i, spans in table.spans.items()},
+        groups={name[i]: group for i, group in table.groups.items()},
+        parts={name[i]: part for i, part in table.parts.items()},
     )
+
+
+def _labels(kind: RealSet, path: Path | None, home: Path, accept_unknown: bool) -> LabelTable:
+    stored = (labels.stored(home, release) for release in kind.releases)
+    path = path or next((table for table in stored if table.exists()), None)
+    if path is None:
+        raise UserError(
+            f"there are no labels of {kind.title}",
+            f"none were imported into {home}",
+            f"get them by 'stp-bench labels fetch {kind.releases[0]}', or name a file with --labels",
+        )
+    table = labels.open_labels(path, expected=kind.releases, accept_unknown=accept_unknown)
+    if table.release in kind.releases and not (table.manifest.get("verified") or accept_unknown):
+        why = "it was changed by hand" if table.manifest.get("edited") else "it was made of another file"
+        raise UserError(
+            f"{path} does not hold the labels of {table.release} as published",
+            why if "verified" in table.manifest else "nothing beside it says where its labels come from",
+            f"get them by 'stp-bench labels fetch {table.release}', or take these with --accept-unknown",
+        )
+    return table
 
 
 def _lists(kind: RealSet, path: Path | None, root: Path, accept_unknown: bool) -> SplitLists | None:
@@ -366,7 +406,9 @@ def _notes(
     for side, expected in kind.sides.items():
         if (count := sum(part == side for part in table.parts.values())) != expected:
             notes.append(f"the labels have {count:,} {side} videos, {kind.title} has {expected:,}")
-    if table.manifest and not table.manifest.get("verified"):
+    if table.release not in kind.releases:
+        notes.append(f"the labels are those of {table.release}, which is no published release")
+    elif not table.manifest.get("verified"):
         notes.append(f"the labels are not {table.release} as published")
     if left_out:
         notes.append(f"labels left out: {', '.join(f'{why} {count:,}' for why, count in left_out.items())}")
@@ -374,7 +416,7 @@ def _notes(
         count = len(joined.strange_labels)
         notes.append(f"{count:,} labelled videos are in no list ({_some(joined.strange_labels)})")
     if joined.unlabelled:
-        notes.append(f"{len(joined.unlabelled):,} listed videos have no labels ({_some(joined.unlabelled)})")
+        notes.append(f"{len(joined.unlabelled):,} listed videos have no labels ({_some(joined.unlabelled)}), left out")
     if joined.extra:
         others = f"other videos{f' of {kind.source}' if kind.subset else ''}"
         notes.append(f"{len(joined.extra):,} {others} are not in {kind.title} and stay out ({_some(joined.extra)})")
@@ -423,10 +465,16 @@ def _refuse(kind: RealSet, tree: Tree, joined: Joined, report: Report, where: st
         video_id, files = next(iter(joined.twice.items()))
         why = f"{video_id} could be {' or '.join(files[:2])}; {where}"
         mend = "name a folder with one copy only"
-        raise UserError(f"{len(joined.twice):,} videos of {kind.title} are there twice", why, mend)
+        raise UserError(f"{len(joined.twice):,} of the videos of {kind.title} are there twice", why, mend)
     if len(joined.unlabelled) == report.known:
-        why = f"none of its videos is among the {report.known:,} of {kind.title}, but {_some(joined.strange_labels)}"
+        why = f"none of its videos is among the {report.known:,} of {kind.title}"
+        if joined.strange_labels:
+            why += f", but {_some(joined.strange_labels)}"
         raise UserError(f"the labels of {report.label_release} are of another data set", why, "choose other --labels")
+    if joined.unlabelled and not allow_missing:
+        what = f"{len(joined.unlabelled):,} of {report.known:,} videos of {kind.title} have no labels"
+        mend = "complete the labels, or leave these videos out with --allow-missing"
+        raise UserError(what, f"such as {_some(joined.unlabelled)}; {where}", mend)
     if joined.missing and not allow_missing:
         count = Counter(map(_class, joined.missing)) if kind.class_folders else Counter[str]()
         gone = [c for c, n in count.items() if n == report.per_class[c]["known"]]
@@ -473,7 +521,7 @@ def _videos(
         if table.spans:
             private = described.privacy.name
             spans = {private: _within(table.spans.get(video_id, ()), fact.frames)}
-            of[private] = _some_frame(spans[private], len(described.privacy.classes))
+            of[private] = some_frame(spans[private], len(described.privacy.classes))
         rows.append(
             Video(
                 video_id=video_id, relpath=paths[video_id], labels=of, spans=spans,
@@ -487,10 +535,6 @@ def _videos(
 def _within(spans: Sequence[Span], frames: int) -> tuple[Span, ...]:
     """Frame ranges cut to the decoded length: some published ones go beyond it."""
     return tuple(dataclasses.replace(s, end=min(s.end, frames - 1)) for s in spans if s.start < frames)
-
-
-def _some_frame(spans: Sequence[Span], classes: int) -> Labels | None:
-    return tuple(max(s.labels[k] for s in spans) for k in range(classes)) if spans else None
 
 
 def _same_content(facts: Mapping[str, FileFacts]) -> tuple[tuple[str, ...], ...]:

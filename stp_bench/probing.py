@@ -67,18 +67,19 @@ def probe_files(
     names: dict[str, str] = {}
     facts: dict[str, FileFacts] = {}
     unreadable: dict[str, str] = {}
+    lines = []
     for name, path in files.items():
         key, state = str(path.absolute()), _state(path)
         noted = known.get(key)
         if noted is not None and state is not None and noted[0] == state:
             facts[name] = noted[1]
+            lines.append(_line(key, state, decoder, noted[1]))
         else:
             names[key] = name
     progress(len(facts), len(files))
     make_folder(journal.parent)
     try:
         # What no longer vouches for anything goes; so does a line that a kill has cut short.
-        lines = (_line(str(files[n].absolute()), _state(files[n]), decoder, fact) for n, fact in facts.items())
         write_bytes(journal, "".join(lines).encode())
         crew = closing(_answers(list(names), workers or _workers(len(names))))
         with journal.open("a", encoding="utf-8") as handle, crew as answers:
@@ -251,7 +252,10 @@ def _probe(path: Path) -> Any:
         seen = video_io.probe(path)
         assert state is not None
         size = {"frames": seen.frames, "height": seen.height, "width": seen.width, "fps": seen.fps}
-        return [state, {**size, "bytes": state[0], "sha256": sha256_file(path)}]
+        digest = sha256_file(path)
+        if _state(path) != state:
+            return "it changed while it was read"
+        return [state, {**size, "bytes": state[0], "sha256": digest}]
     except BenchError as error:
         return error.why
     except OSError as error:

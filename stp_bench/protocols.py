@@ -6,7 +6,14 @@ never asks for its name.
 
 from __future__ import annotations
 
-from stp_bench.schema import Benchmark, Part, Probe, Protocol, SplitRef
+import hashlib
+from collections.abc import Sequence
+
+from stp_bench.errors import UserError
+from stp_bench.schema import Benchmark, Part, Probe, Protocol, SplitRef, Video
+
+HOLDOUT = 0.1
+"""Share of the training videos that a method which needs a holdout is not fitted on."""
 
 
 def known(on: Benchmark, split: int) -> Protocol:
@@ -37,6 +44,32 @@ def frame(fit_on: Benchmark, on: Benchmark, split: int, fit_split: int) -> Proto
             ),
         ),
     )  # fmt: skip
+
+
+def hold_out(videos: Sequence[Video]) -> tuple[tuple[Video, ...], tuple[Video, ...]]:
+    """Training videos to fit on, and those held out to measure the fit's progress, both in the given order.
+
+    At most a share `HOLDOUT` is held out, whole groups at a time (videos without a group are each their own), in the
+    order of a hash of their names: the same for every seed. Where every group is larger than that, the smallest one.
+
+    Raises:
+        UserError: all are of one group.
+    """
+    units: dict[str, list[Video]] = {}
+    for video in videos:
+        units.setdefault(f"group {video.group}" if video.group else f"video {video.video_id}", []).append(video)
+    if len(units) < 2:
+        raise UserError(
+            "no training video can be held out", "all are of one group", "fit on videos of at least two groups"
+        )
+    ranked = sorted(units, key=lambda unit: hashlib.sha256(f"stp:holdout:{unit}".encode()).digest())
+    held: set[str] = set()
+    for unit in ranked:
+        if sum(len(units[u]) for u in held) + len(units[unit]) <= HOLDOUT * len(videos):
+            held.add(unit)
+    held = held or {min(ranked, key=lambda unit: len(units[unit]))}
+    ids = {video.video_id for unit in held for video in units[unit]}
+    return tuple(v for v in videos if v.video_id not in ids), tuple(v for v in videos if v.video_id in ids)
 
 
 def _video_probes(on: Benchmark, split: int) -> tuple[Probe, ...]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stp_bench import contract, vit
+from stp_bench import contract, methods, vit
 from stp_bench.clips import Anonymized, Clips, Labelled
 from stp_bench.config import RunConfig
 from stp_bench.losses import recognition_loss
@@ -162,11 +162,34 @@ def anonymize(method: Method, name: str, clips: Clips) -> Anonymized:
     """Anonymized clips, checked.
 
     Raises:
-        UserError: the method broke its contract.
+        MethodError: the method broke its contract.
+        WorkError: its code raised an error.
     """
-    out = method.anonymize(clips)
+    with methods.naming(name, "anonymize"):
+        out = method.anonymize(clips)
     contract.validate_output(name, clips, out)
     return out
+
+
+def check_repeats(method: Method, name: str, clips: Clips) -> None:
+    """Refuse a method that draws random numbers: two calls with the same clips must agree, up to rounding.
+
+    The global random state is left alone.
+
+    Raises:
+        MethodError: they differ.
+    """
+    outputs = []
+    for seed in (1, 2):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            outputs.append(anonymize(method, name, clips))
+    first, second = outputs
+    kept = [out.keep_BLN for out in outputs if out.keep_BLN is not None]
+    same = len(kept) == 0 or (len(kept) == 2 and torch.equal(*kept))
+    if not same or not torch.allclose(first.x_BCTHW, second.x_BCTHW, rtol=1e-4, atol=1e-5):
+        mend = "draw no random numbers in anonymize"
+        raise contract.violation(name, "two calls with the same clips differ", mend)
 
 
 def predict(

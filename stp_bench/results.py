@@ -74,7 +74,9 @@ class Result:
     undefined: Sequence[str]
     """Paths of every null in ``metrics`` and ``floors``."""
     skipped: Mapping[str, int]
-    """Videos left out: ``unreadable`` ones, and training videos that are test videos elsewhere (``overlap``)."""
+    """Videos left out: ``unreadable`` and ``missing`` ones, training videos that are test videos elsewhere
+    (``overlap``), and those that a method's fit holds out to measure its progress (``holdout``); results of older
+    versions have fewer of these."""
     provenance: Mapping[str, Any]
     """Where the numbers come from; shown, never compared, but for the digests and the configuration."""
 

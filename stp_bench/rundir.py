@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stp_bench import checkpoints, pictures
+from stp_bench import boxes, checkpoints, pictures
 from stp_bench.errors import UserError
 from stp_bench.files import atomic_path, make_folder, read_json, write_json
 from stp_bench.jobs import NO_DATA_PRESET, Job
@@ -121,17 +121,16 @@ def _result(
         floors=scores["floors"],
         left=share_left(scores["metrics"], scores["floors"], raw.get("metrics"), raw.get("floors")),
         undefined=scores["undefined"],
-        skipped={
-            "unreadable": sum(len(s.store.unreadable) for s in {id(s.store): s for s in job.sides.values()}.values()),
-            "overlap": job.overlap,
-        },
+        skipped=_skipped(job),
         provenance={
             "version": judged["version"],
             "git": judged["git"],
             "torch": judged["torch"],
             "device": judged["device"],
             "label_release": benchmark.manifest.get("label_release", ""),
+            "as_published": _as_published(job),
             "index_sha256": benchmark.manifest["index_sha256"],
+            "boxes": _boxes(job),
             "predictions_sha256": predictions.digest,
             "videos_sha256": predictions.videos_digest,
             "stages": [{"kind": s.kind, "name": s.name, "key": s.key} for s in stages],
@@ -154,6 +153,42 @@ def _result(
             },
         },
     )
+
+
+def _skipped(job: Job) -> dict[str, int]:
+    """Videos left out: when the data were prepared (unreadable, missing), when they were decoded, and by this run."""
+    stores = {id(s.store): s for s in job.sides.values()}.values()
+    prepared = [side.dataset.manifest.get("counts", {}) for side in stores]
+    return {
+        "unreadable": sum(len(s.store.unreadable) for s in stores) + sum(n.get("unreadable", 0) for n in prepared),
+        "missing": sum(n.get("missing", 0) for n in prepared),
+        "overlap": job.overlap,
+        "holdout": len(job.held_out),
+    }
+
+
+def _as_published(job: Job) -> dict[str, Any]:
+    """Per benchmark whether labels and split lists are the published ones, by their digests; null where none are."""
+    manifests = {side.ref.benchmark: side.dataset.manifest for side in job.sides.values()}
+    return {
+        name: {"labels": m.get("labels_verified"), "lists": (m.get("list_files") or {}).get("verified")}
+        for name, m in manifests.items()
+    }
+
+
+def _boxes(job: Job) -> dict[str, Any] | None:
+    """The person boxes that the method was given, and the share of frames, of those that the recognizers learn from and
+    are tested on, that have none; null for a method that needs none, or where the benchmark has none."""
+    if "boxes" not in job.spec.needs or job.test.dataset.boxes is None:
+        return None
+    trained = {probe.train: job.sides[probe.train] for probe in job.protocol.probes}
+    sides = {"train": list(trained.values()), "test": [job.test]}
+    return {
+        "sha256": job.test.dataset.boxes_digest,
+        "frames_without": {
+            part: boxes.share_without([(side.dataset.boxes, side.videos) for side in of]) for part, of in sides.items()
+        },
+    }
 
 
 def _curves(folders: Sequence[Path], out: Path) -> pd.DataFrame:

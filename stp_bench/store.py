@@ -94,7 +94,7 @@ class StageStore:
                 lock.acquire()
         except OSError as error:
             raise unwritable(final.parent, error) from error
-        with lock:
+        try:
             if found := self.find(stage):
                 return found
             make_folder(partial)
@@ -122,6 +122,8 @@ class StageStore:
                     (final / name).unlink(missing_ok=True)
             except OSError as error:
                 raise unwritable(partial, error) from error
+        finally:
+            lock.release()
         return final
 
 

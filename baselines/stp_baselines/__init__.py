@@ -1,7 +1,8 @@
-"""The baselines of the paper's tables that learn nothing, as method cards. Importing this imports no torch.
+"""The baselines of the paper's tables as method cards. Importing this imports no torch.
 
-Each spec names the class that does the work: `stp_baselines.filters` (raw, downsampling) and `stp_baselines.regions`
-(blackening and blurs of people, or of the whole frame).
+Each spec names the class that does the work: `stp_baselines.filters` (raw, downsampling), `stp_baselines.regions`
+(blackening and blurs of people, or of the whole frame), and, of those that learn, whose options are in `_learned`,
+`stp_baselines.collective`, `stp_baselines.vita` and `stp_baselines.spact`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from stp_baselines._learned import COLLECTIVE, SPACT, VITA, CollectiveConfig, SpactConfig, VitaConfig
 from stp_bench.errors import UserError
 from stp_bench.methods import MethodSpec
 
@@ -17,12 +19,18 @@ __all__ = [
     "BLACKENING",
     "BLUR_STRONG",
     "BLUR_WEAK",
+    "COLLECTIVE",
     "DOWNSAMPLE_2X",
     "DOWNSAMPLE_4X",
     "RAW",
+    "SPACT",
+    "VITA",
     "BlurConfig",
+    "CollectiveConfig",
     "DownsampleConfig",
     "RegionConfig",
+    "SpactConfig",
+    "VitaConfig",
 ]
 
 

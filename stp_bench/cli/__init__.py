@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import stp_bench
-from stp_bench.cli import anonymize, data, doctor, labels, methods, run
+from stp_bench.cli import anonymize, boxes, card, data, doctor, labels, methods, run
 from stp_bench.cli._errors import PROGRAM, Group
 
 app = typer.Typer(
@@ -40,9 +40,11 @@ RUN, DATA, HELP = "The main job", "Data and methods", "This machine"
 app.command(rich_help_panel=RUN, epilog=run.EVALUATE_EXAMPLE)(run.evaluate)
 app.command(rich_help_panel=RUN, epilog=run.TRAIN_EXAMPLE)(run.train)
 app.command(rich_help_panel=RUN, epilog=anonymize.EXAMPLE)(anonymize.anonymize)
+data.app.command("boxes", epilog=boxes.EXAMPLE)(boxes.boxes)
+data.app.command("card", epilog=card.EXAMPLE)(card.card)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(labels.app, name="labels", rich_help_panel=DATA)
-app.command(rich_help_panel=DATA, epilog=methods.EXAMPLE)(methods.methods)
+app.add_typer(methods.app, name="methods", rich_help_panel=DATA)
 app.command(rich_help_panel=HELP, epilog="Example: stp-bench doctor")(doctor.doctor)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from stp_bench.errors import BenchError, UserError, WorkError, unknown_name
+from stp_bench.errors import BenchError, UserError, WorkError, out_of_memory, unknown_name
 from stp_bench.files import unwritable
 
 PROGRAM = "stp-bench"
@@ -67,10 +67,8 @@ def guarded(command: Callable[[], Any], words: list[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             return 2  # its help text is already printed
         return _report(_usage_error(error), words)
-    except BenchError as error:
-        return _report(error, words)
     except Exception as error:
-        return _report(_unexpected(error), words)
+        return _report(explained(error), words)
     if code == INTERRUPTED:
         print("stopped: what was finished is kept, the same command takes the work up again", file=sys.stderr)
     return code if isinstance(code, int) else 0
@@ -98,11 +96,13 @@ def _usage_error(error: Any) -> UserError:
     return UserError(what[:1].lower() + what[1:], why[:1].lower() + why[1:], see)
 
 
-def _unexpected(error: Exception) -> BenchError:
-    """What nobody foresaw: the system's refusals are named as such, the rest is a defect of ours."""
+def explained(error: Exception) -> BenchError:
+    """An error in our words. What nobody foresaw: the system's refusals are named as such, the rest is a defect."""
+    if isinstance(error, BenchError):
+        return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return unwritable(Path(error.filename or "a file"), error)
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return WorkError(
             "out of memory",
             (str(error).splitlines() or ["the machine has no more"])[0],
@@ -117,14 +117,3 @@ def _unexpected(error: Exception) -> BenchError:
         first or "no reason given",
         "this is a defect: please report it with the traceback that --debug shows",
     )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, which Python, the system, torch on a GPU and torch on a CPU each say in their own way."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    # torch's own class is known by name only: importing torch to report an error would take seconds.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)

@@ -50,6 +50,10 @@ def result_tables(result: Mapping[str, Any]) -> Iterator[Table | str]:
     elif not grouped:
         head.caption = "left of raw: evaluate --method raw in the same setting to see it"
     yield head
+    found = result["provenance"].get("boxes")
+    if found is not None and result["variant"] != "full_frame":
+        shares = (f"{_share(found['frames_without'][part], 1)} of the {part} frames" for part in ("train", "test"))
+        yield f"without a person box: {', '.join(shares)}"
 
     kind = next(kind for kind, block in metrics["attackers"].items() if block)
     per = "group of classes" if grouped else "attribute"
@@ -178,8 +182,8 @@ def _range(ends: list[float] | None, digits: int) -> str:
     return NONE if ends is None else f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
 
 
-def _share(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.0f} %"
+def _share(value: float | None, digits: int = 0) -> str:
+    return NONE if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _spread(figure: Mapping[str, float | None], digits: int, sign: str = "") -> str:

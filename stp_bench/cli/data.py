@@ -271,7 +271,7 @@ def store(
         from stp_bench import catalogue
         from stp_bench.clipstore import StoreRecipe, open_store
 
-        drawn = _drawn(name, preset, seed)
+        drawn = drawn_of(name, preset, seed)
         dataset = catalogue.dataset(
             name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home, reporter=reporter
         )
@@ -314,7 +314,7 @@ def check(
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue, data
 
-        drawn = _drawn(name, preset, seed)
+        drawn = drawn_of(name, preset, seed)
         dataset = catalogue.prepared(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
         others = catalogue.neighbors(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
         with reporter.stage(f"check {name}", len(dataset.videos), "videos") as task:
@@ -327,7 +327,8 @@ def check(
 def _check_tables(report: Report) -> Iterator[RenderableType]:
     title = f"{report.name}: {report.videos} videos, {report.frames} frames, {human_bytes(report.bytes)}"
     few = list(report.all.prevalence)[:MANY]
-    rates = table(f"{title}\nshare of positives ({report.label_release})", "attribute", "stated", "all")
+    release = report.label_release + (", not as published" if report.as_published is False else "")
+    rates = table(f"{title}\nshare of positives ({release})", "attribute", "stated", "all")
     sides = [report.all]
     for number, split in report.splits.items():
         rates.add_column(f"split {number} train", justify="right")
@@ -384,18 +385,23 @@ def _rate(share: float | None) -> str:
     return "–" if share is None else f"{share:.3f}"
 
 
-class _Drawn(NamedTuple):
+class Drawn(NamedTuple):
     """Preset and seed of embedded data; real data have neither."""
 
     preset: str | None
     seed: int | None
 
 
-def _drawn(name: str, preset: str | None, seed: int | None) -> _Drawn:
+def drawn_of(name: str, preset: str | None, seed: int | None) -> Drawn:
+    """The preset and seed that a command asks for, or their defaults.
+
+    Raises:
+        UserError: real data are asked for with either.
+    """
     from stp_bench import catalogue
 
     if not catalogue.is_real(name):
-        return _Drawn(preset or SMALL, seed or 0)
+        return Drawn(preset or SMALL, seed or 0)
     if preset is not None or seed is not None:
         raise UserError(f"--preset and --seed do not fit {name}", "its videos are not drawn", "leave them out")
-    return _Drawn(None, None)
+    return Drawn(None, None)

@@ -30,6 +30,9 @@ _ORDER = ("vp-hmdb51", "pa-hmdb51")
 """Two labellings of the same videos, of which the second names its columns."""
 
 
+AcceptUnknown = Annotated[bool, option(DATA, "Take files whose checksum is not the published one.", "--accept-unknown")]
+
+
 @app.command(epilog="Example: stp-bench labels fetch vp-hmdb51")
 def fetch(
     release: Annotated[
@@ -76,9 +79,7 @@ def import_(
             metavar="R",
         ),
     ] = None,
-    accept_unknown: Annotated[
-        bool, option(DATA, "Take a file whose checksum is not the published one.", "--accept-unknown")
-    ] = False,
+    accept_unknown: AcceptUnknown = False,
     as_json: Json = False,
     data_home: DataHome = None,
     debug: Debug = False,
@@ -106,6 +107,7 @@ def stats(
             DATA, "Split lists, folder or archive: adds what can be reached on them without a pixel.", metavar="PATH"
         ),
     ] = None,
+    accept_unknown: AcceptUnknown = False,
     as_json: Json = False,
     data_home: DataHome = None,
     debug: Debug = False,
@@ -114,14 +116,14 @@ def stats(
     from stp_bench import labels
 
     with working(as_json=as_json) as reporter, reporter.stage(f"count {file.name}"):
-        found = labels.open_labels(file)
+        found = labels.open_labels(file, accept_unknown=accept_unknown)
         counted = labels.statistics(found)
         floors: Mapping[int, SplitFloors] = {}
         if splits is not None:
             from stp_bench.splits import read_lists
 
             actions = {key: key.partition("/")[0] for key in found.rows}
-            floors = labels.split_floors(found, read_lists(splits).parts, actions)
+            floors = labels.split_floors(found, read_lists(splits, accept_unknown=accept_unknown).parts, actions)
 
     def tables() -> Iterator[RenderableType]:
         yield from _statistics_tables(found, counted)

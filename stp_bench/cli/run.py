@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from rich.console import RenderableType
 
-from stp_bench import config, methods
+from stp_bench import config
+from stp_bench.cli._errors import explained
 from stp_bench.cli._io import show, working
 from stp_bench.cli._options import (
     COMPUTE,
@@ -33,7 +35,7 @@ from stp_bench.cli._options import (
     option,
 )
 from stp_bench.cli._results import aggregate_tables, result_tables
-from stp_bench.errors import UserError
+from stp_bench.errors import BenchError, MethodError, UserError, WorkError
 from stp_bench.files import fingerprint, write_json
 from stp_bench.methods import MethodSpec
 from stp_bench.progress import Reporter
@@ -50,7 +52,12 @@ DataSeed = Annotated[int, option(DATA, "Seed of the embedded data.", min=0)]
 def evaluate(
     method: Annotated[
         list[str],
-        option(METHOD, "A name from 'stp-bench methods', or package.module:NAME; repeatable.", metavar="NAME"),
+        option(
+            METHOD,
+            "A name from 'stp-bench methods', or package.module:NAME; files:DIR for videos that are anonymized "
+            "already; exec:'CMD {input} {output}' for a program that does it. Repeatable.",
+            metavar="NAME",
+        ),
     ],
     checkpoint: Annotated[
         Path | None,
@@ -91,17 +98,16 @@ def evaluate(
     Without data of your own it uses the embedded pair synth-ucf and synth-hmdb (for frames synth-hmdb and synth-pa),
     which is made on first use.
     """
-    chosen = _distinct([methods.find(name) for name in method])
-    if checkpoint is not None and len(chosen) > 1:
-        raise UserError("--checkpoint fits one method", f"{len(chosen)} are asked for", "evaluate them one by one")
+    if checkpoint is not None and len(method) > 1:
+        raise UserError("--checkpoint fits one method", f"{len(method)} are asked for", "evaluate them one by one")
+    found, failures = _find(method)
+    chosen = _distinct([spec for _, spec in found])
     settings_of = _settings_of(settings or [], chosen)
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
         _announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
         from stp_bench.jobs import Request, preset_of
-        from stp_bench.pictures import tradeoff_picture
-        from stp_bench.results import Result, aggregate
 
         requests = [
             Request(
@@ -110,33 +116,108 @@ def evaluate(
                 device=device, precision=precision, decoder=decoder, encoding=_encoding(encoding),
                 skip_unreadable=skip_unreadable, data_seed=data_seed, home=home,
             )
-            for name, spec in zip(method, chosen, strict=True)
+            for name, spec in found
             for seed in range(seeds)
         ]  # fmt: skip
         chosen_preset = preset_of(requests[0])
         _check_keep(keep, chosen, chosen_preset, settings_of)
-        if len(requests) == 1:
+        single = len(method) * seeds == 1
+        if single:
             result, folder = work.evaluate(requests[0], out, reporter)
             document = result.to_dict()
         else:
             folder = out or home / "runs" / _name(requests, chosen_preset)
-            done: dict[int, Result] = {}
-            # The method that changes nothing goes first: what is left of its scores is a column of all the others.
-            order = sorted(range(len(requests)), key=lambda i: not chosen[i // seeds].identity)
-            for count, i in enumerate(order, start=1):
-                name, seed = chosen[i // seeds].name, requests[i].seed
-                reporter.say(f"{name}, seed {seed} ({count} of {len(requests)})")
-                done[i], _ = work.evaluate(requests[i], folder / name / f"seed-{seed}", reporter)
-            document = aggregate([done[i] for i in range(len(requests))])
-            tradeoff_picture(document, folder / "result.png")
-            write_json(folder / "result.json", document)
+            repeated = [spec for spec in chosen for _ in range(seeds)]
+            document = _compare(list(zip(repeated, requests, strict=True)), failures, folder, reporter, debug=debug)
 
     def tables() -> Iterator[RenderableType]:
-        yield from aggregate_tables(document) if len(requests) > 1 else result_tables(document)
+        yield from result_tables(document) if single else aggregate_tables(document)
         yield f"picture: {folder / 'result.png'}"
         yield f"run folder: {folder}"
 
     show(document, tables, as_json=as_json)
+    if failures:
+        raise _failed(failures)
+
+
+def _find(names: list[str]) -> tuple[list[tuple[str, MethodSpec]], dict[str, BenchError]]:
+    """The methods with the names they were asked for by; and what is wrong with those that are broken beside others."""
+    from stp_bench import external
+
+    found: list[tuple[str, MethodSpec]] = []
+    failures: dict[str, BenchError] = {}
+    for name in names:
+        try:
+            found.append((name, external.find(name)))
+        except MethodError as error:
+            failures[name] = error
+    if not found:
+        raise next(iter(failures.values()))
+    return found, failures
+
+
+def _compare(
+    runs: list[tuple[MethodSpec, Request]],
+    failures: dict[str, BenchError],
+    folder: Path,
+    reporter: Reporter,
+    *,
+    debug: bool,
+) -> dict[str, Any]:
+    """Judge several methods and seeds, and write the aggregate. A method that fails is added to ``failures`` and the
+    others go on; a mistake in the request, which shows before they have worked, stops everything."""
+    from stp_bench import evaluate as work
+    from stp_bench.pictures import tradeoff_picture
+    from stp_bench.results import Result, aggregate
+
+    def fails(name: str, error: Exception) -> None:
+        if debug:
+            reporter.say("".join(traceback.format_exception(error)))
+        said = explained(error)
+        # A new error, since the one that was raised holds on to the networks of its method.
+        failures[name] = type(said)(said.what, said.why, said.mend)
+        reporter.say(f"{name} is left out: {said}")
+
+    for name, found in failures.items():
+        fails(name, found)
+    outs = [folder / spec.name / f"seed-{request.seed}" for spec, request in runs]
+    for (spec, request), out in zip(runs, outs, strict=True):
+        if request.seed == 0:
+            try:
+                work.prepare(request, out, reporter)
+            except Exception as error:
+                if isinstance(error, UserError) and not isinstance(error, MethodError):
+                    raise
+                fails(spec.name, error)
+    done: dict[int, Result] = {}
+    # The method that changes nothing goes first: what is left of its scores is a column of all the others.
+    order = sorted(range(len(runs)), key=lambda i: not runs[i][0].identity)
+    for count, i in enumerate(order, start=1):
+        spec, request = runs[i]
+        if spec.name in failures:
+            continue
+        reporter.say(f"{spec.name}, seed {request.seed} ({count} of {len(runs)})")
+        try:
+            done[i], _ = work.evaluate(request, outs[i], reporter)
+        except Exception as error:
+            fails(spec.name, error)
+    if not done:
+        raise next(iter(failures.values())) if len(failures) == 1 else _failed(failures)
+    document = aggregate([done[i] for i in sorted(done)])
+    document["failed"] = [{"method": name, "error": str(error)} for name, error in failures.items()]
+    tradeoff_picture(document, folder / "result.png")
+    write_json(folder / "result.json", document)
+    return document
+
+
+def _failed(failures: Mapping[str, BenchError]) -> WorkError:
+    """What a command says at its end that could not judge every method."""
+    whys = "; ".join(f"{error.what}, {error.why}" for error in failures.values())
+    count = "a method" if len(failures) == 1 else f"{len(failures)} methods"
+    return WorkError(
+        f"{count} could not be judged ({', '.join(failures)})", whys,
+        "mend that and run the same command again, what is finished is kept",
+    )  # fmt: skip
 
 
 def train(
@@ -159,7 +240,9 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Fit a learned method, phase by phase, and save it as a checkpoint for anonymize and evaluate."""
-    spec = methods.find(method)
+    from stp_bench import external
+
+    spec = external.find(method)
     if not spec.learned:
         raise UserError(
             f"{spec.name} cannot be trained", "it is a fixed transform", "evaluate it, or anonymize with it"

@@ -2,8 +2,8 @@
 
 Every video is decoded and resized once, in order, into shards of frames (`open_store`). Training and testing then read
 frames by memory map, and cut, resize and flip a whole batch in one operation on the device (`train_loader`,
-`view_batches`, `tile_batches`, `center_batches`). Names are resolved when they are first used, so that the processes
-which build a store start without torch.
+`view_batches`, `tile_batches`, `center_batches`, `center_loader`). Names are resolved when they are first used, so that
+the processes which build a store start without torch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stp_bench.clipstore._build import StoreRecipe
     from stp_bench.clipstore._loader import (
+        CenterBatches,
         FrameLabels,
         TrainBatches,
         ViewBatches,
         center_batches,
+        center_loader,
         tile_batches,
         train_loader,
         view_batches,
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augment",
+    "CenterBatches",
     "FrameLabels",
     "Store",
     "StoreRecipe",
     "TrainBatches",
     "ViewBatches",
     "center_batches",
+    "center_loader",
     "open_store",
     "tile_batches",
     "train_loader",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stp_bench.clips import Clips, Labelled, test_windows, tile_windows, train_window
 from stp_bench.clipstore._store import Store, cores
-from stp_bench.clipstore._views import Augment, BoxTable, Rects, cut, follow, random_rects, random_tint, test_rects
+from stp_bench.clipstore._views import Augment, Rects, cut, follow, random_rects, random_tint, test_rects
 from stp_bench.errors import UserError
 from stp_bench.metrics import UNLABELLED
 from stp_bench.schema import ClipSpec, Target, Video
@@ -129,6 +129,27 @@ def center_batches(
     return view_batches(store, videos, clip, clips=1, crops=1, batch=batch, device=device, boxes=boxes)
 
 
+def center_loader(
+    store: Store,
+    videos: Sequence[Video],
+    clip: ClipSpec,
+    *,
+    batch: int,
+    device: torch.device | str,
+    action: Target | None,
+    privacy: Target | None,
+    boxes: bool,
+) -> Callable[[int], CenterBatches]:
+    """A loader of the clips of `center_batches` with the labels of `train_loader`, the same for every epoch.
+
+    Raises:
+        UserError: a video is not in the store, or has no label for a target.
+    """
+    views = center_batches(store, videos, clip, batch=batch, device=device, boxes=boxes)
+    labels = _Known(_labels(videos, action), _labels(videos, privacy), None)
+    return lambda epoch: CenterBatches(views, labels, torch.device(device))
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """A batch before it is read: U windows of videos, and the B views cut from them."""
@@ -157,7 +178,7 @@ class _Source:
     ) -> None:
         self.store, self.clip, self.device = store, clip, torch.device(device)
         self.entries = [store.entry(v.video_id) for v in videos]
-        self._boxes = BoxTable.of(store.dataset) if boxes else None
+        self._boxes = store.dataset.boxes if boxes else None
         self._pinned = self.device.type == "cuda"
         self._threads = 1 if store.recipe.encoding == "raw" else min(cores(), _MOST_DECODERS)
 
@@ -241,7 +262,7 @@ class TrainBatches:
         for r, (job, clips) in zip(rows, self._source.clips(jobs), strict=True):
             if self._tint is not None:
                 self._tint[r].apply_(clips.x_BCTHW)
-            yield self._labels.of(job, clips, self._source.device)
+            yield self._labels.of(job.videos_U, job.windows_UT, clips, self._source.device)
 
 
 class ViewBatches:
@@ -289,6 +310,20 @@ class ViewBatches:
         )
 
 
+class CenterBatches:
+    """Central clips with labels: see `center_loader`."""
+
+    def __init__(self, views: ViewBatches, labels: _Known, device: torch.device) -> None:
+        self._views, self._labels, self._device = views, labels, device
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __iter__(self) -> Iterator[Labelled]:
+        for videos_B, frames_BT, clips in self._views.with_frames():
+            yield self._labels.of(videos_B.tolist(), frames_BT.numpy(), clips, self._device)
+
+
 def _ahead(jobs: Iterable[J], work: Callable[[J], R], threads: int) -> Iterator[R]:
     """``map(work, jobs)``, in order, with up to two results per thread ready before they are asked for."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="clipstore")
@@ -312,17 +347,17 @@ class _Known:
     privates: Tensor | None
     frames: FrameLabels | None
 
-    def of(self, job: _Job, clips: Clips, device: torch.device) -> Labelled:
-        """The batch of a job, labelled."""
+    def of(self, videos_B: list[int], windows_BT: NDArray[np.int64], clips: Clips, device: torch.device) -> Labelled:
+        """Clips of the videos with these numbers, labelled."""
         actions, privates = (
-            None if labels is None else labels[job.videos_U].to(device, non_blocking=True)
+            None if labels is None else labels[videos_B].to(device, non_blocking=True)
             for labels in (self.actions, self.privates)
         )
         if actions is not None and actions.ndim == 2:
             actions = actions.float()
         frames = None
         if self.frames is not None:
-            frames = torch.from_numpy(self.frames.at(job.videos_U, job.windows_UT)).to(device).float()
+            frames = torch.from_numpy(self.frames.at(videos_B, windows_BT)).to(device).float()
         return Labelled(clips, actions, None if privates is None else privates.float(), frames)
 
 

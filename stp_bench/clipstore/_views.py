@@ -9,19 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stp_bench.clips import crop_offsets
 from stp_bench.clipstore._shard import Entry
-from stp_bench.index import Dataset
 
-_HOLD = 8
-"""A frame without boxes takes those of the nearest earlier frame that has some, at most this many frames back."""
-_SURE = 0.5
-"""Detections with a lower score are ignored."""
 _ASPECT = (3 / 4, 4 / 3)
 _TRIES = 10
 _CACHED = 1_000_000
@@ -154,38 +148,6 @@ def random_tint(count: int, strength: float, rng: np.random.Generator) -> Tint |
         return None
     gain = rng.uniform(1 - 2 * strength, 1 + 2 * strength, count)
     return Tint(gain.astype(np.float32), rng.uniform(-strength, strength, (count, 3)).astype(np.float32))
-
-
-class BoxTable:
-    """Person boxes of a dataset by video and frame, in pixels of the decoded frames."""
-
-    def __init__(self, table: pd.DataFrame) -> None:
-        sure = table[(table["kind"] == "person") & (table["score"] >= _SURE)]
-        sure = sure.sort_values(["video_id", "frame"], kind="stable")
-        self._boxes = sure[["x1", "y1", "x2", "y2"]].to_numpy(np.float32)
-        self._frames = sure["frame"].to_numpy(np.int64)
-        ids, starts = np.unique(sure["video_id"].to_numpy(object), return_index=True)
-        stops = np.append(starts[1:], len(sure))
-        self._rows = {str(i): (int(a), int(b)) for i, a, b in zip(ids, starts, stops, strict=True)}
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> BoxTable | None:
-        """The boxes of a dataset, or None where it has none."""
-        return None if dataset.boxes is None else cls(dataset.boxes)
-
-    def at(self, video_id: str, frames: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(T, M, 4): the boxes of each frame, padded with zeros."""
-        first, last = self._rows.get(video_id, (0, 0))
-        numbers = self._frames[first:last]
-        stop = np.searchsorted(numbers, frames, "right")
-        latest = numbers[stop - 1] if len(numbers) else np.zeros_like(frames)
-        start = np.where((stop > 0) & (frames - latest <= _HOLD), np.searchsorted(numbers, latest, "left"), stop)
-        count = stop - start
-        slots = np.arange(max(1, count.max()))
-        filled = slots < count[:, None]
-        rows = np.where(filled, first + start[:, None] + slots, 0)
-        boxes = self._boxes[rows] if len(self._boxes) else np.zeros((*rows.shape, 4), np.float32)
-        return np.where(filled[:, :, None], boxes, np.float32(0))
 
 
 def follow(boxes_BTM4: NDArray[np.float32], scale_B2: Floats, rects: Rects, size: int) -> NDArray[np.float32]:

@@ -8,11 +8,11 @@ and labels at the sizes of a preset, one tiny fit included::
     def test_my_method_keeps_the_contract():
         assert check_method(SPEC) == []
 
-The single checks are in `CHECKS`; each takes a `Trial` and raises the `UserError` that says what is asked.
+The single checks are in `CHECKS`; each takes a `Trial` and raises the `MethodError` that says what is asked.
 """
 
 from stp_bench.contract._checks import CHECKS, check_method
-from stp_bench.contract._output import validate_output
+from stp_bench.contract._output import validate_output, violation
 from stp_bench.contract._trial import Trial
 
-__all__ = ["CHECKS", "Trial", "check_method", "validate_output"]
+__all__ = ["CHECKS", "Trial", "check_method", "validate_output", "violation"]

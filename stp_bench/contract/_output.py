@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stp_bench.clips import Anonymized, Clips
-from stp_bench.errors import UserError
+from stp_bench.errors import MethodError
 
 RANGE_TOLERANCE = 1e-5
 """How far rounding may carry a value out of [0, 1]."""
@@ -18,7 +18,7 @@ def validate_output(name: str, clips: Clips, out: Anonymized) -> None:
     """Refuse an output that no recognizer could use, or that claims what it does not do.
 
     Raises:
-        UserError: another shape, dtype or device than the clips; a gradient graph; values that are not finite, or
+        MethodError: another shape, dtype or device than the clips; a gradient graph; values that are not finite, or
             outside [0, 1] in space ``rgb01``; a ``keep`` that is not a grid of zeros and ones; pixels other than 0 in
             a tubelet that is not kept.
     """
@@ -66,6 +66,6 @@ def _validate_keep(name: str, x_BCTHW: Tensor, keep_BLN: Tensor) -> None:
         raise violation(name, "a tubelet that keep drops still has pixels", "set the pixels of dropped tubelets to 0")
 
 
-def violation(name: str, why: str, mend: str) -> UserError:
+def violation(name: str, why: str, mend: str) -> MethodError:
     """The error for something that a method does against the contract."""
-    return UserError(f"method {name!r} breaks the contract", why, mend)
+    return MethodError(f"method {name!r} breaks the contract", why, mend)

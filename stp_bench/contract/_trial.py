@@ -14,7 +14,7 @@ from stp_bench.clips import Anonymized, Clips, Labelled
 from stp_bench.config import clip_spec, vit_spec
 from stp_bench.config import preset as run_preset
 from stp_bench.contract._output import validate_output, violation
-from stp_bench.errors import UserError
+from stp_bench.errors import MethodError
 from stp_bench.methods import EpochReport, FitTask, Method, MethodSpec, Phase
 from stp_bench.schema import Target, VitSpec
 
@@ -106,6 +106,7 @@ class Trial:
             seed=0,
             device=self.device,
             weights="none",
+            holdout=self.batches if "holdout" in needs else None,
         )
 
     def run_epoch(self, phase: Phase, epoch: int) -> EpochReport:
@@ -124,7 +125,7 @@ class Trial:
         validate_output(self.spec.name, clips, out)
         return out
 
-    def violation(self, why: str, mend: str) -> UserError:
+    def violation(self, why: str, mend: str) -> MethodError:
         """The error for something that the method does against the contract."""
         return violation(self.spec.name, why, mend)
 

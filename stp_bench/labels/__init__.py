@@ -7,6 +7,7 @@
 from stp_annotations import Release, releases
 from stp_bench.labels._csv import read_table, write_table
 from stp_bench.labels._fetch import fetch
+from stp_bench.labels._official import some_frame
 from stp_bench.labels._open import IMPORTABLE, import_labels, open_labels, release_named, stored
 from stp_bench.labels._statistics import (
     OrderTest,
@@ -34,6 +35,7 @@ __all__ = [
     "read_table",
     "release_named",
     "releases",
+    "some_frame",
     "split_floors",
     "statistics",
     "stored",

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -38,6 +38,7 @@ _WIDE = 64
 """A target of more classes is written as a list of its tags."""
 _FRAMES = 2**31
 _MANIFEST_BYTES = 2**24
+_LINE = 2**20
 _VOTES = re.compile(r"(n_yes|n_no|n_abstain|margin|source)_\w+")
 _PARTS: Mapping[str, Part] = {"train": "train", "test": "test"}
 
@@ -46,9 +47,15 @@ def write_table(table: LabelTable, path: Path) -> None:
     """Write a table to ``path`` (CSV) and its manifest to ``<stem>.json`` beside it, whole or not at all.
 
     Raises:
-        UserError: the table can't be told in columns: two columns of one name, or frame ranges of several targets.
+        UserError: the table can't be told in columns (two columns of one name, or frame ranges of several targets);
+            ``path`` does not end in .csv; or the file beside it is not a manifest of ours and would be lost.
         WorkError: the disk refused.
     """
+    if path.suffix.lower() != ".csv":
+        raise UserError(f"cannot write the label table {path}", "its manifest needs the name", "end it in .csv")
+    if _manifest_of(path).exists() and not _is_manifest(_manifest_of(path)):
+        beside = _manifest_of(path).name
+        raise UserError(f"cannot write the label table {path}", f"{beside} is its manifest's name", "choose another")
     layout = _Layout(table.targets, frames=bool(table.spans), groups=bool(table.groups), parts=bool(table.parts))
     layout.check(path)
     with atomic_path(path, fsync=True) as temporary:
@@ -167,6 +174,14 @@ def _manifest_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
+def _is_manifest(path: Path) -> bool:
+    try:
+        document = parse_json(content_of(path, limit=_MANIFEST_BYTES))
+    except (UserError, ValueError):
+        return False
+    return isinstance(document, Mapping) and {"schema", "release", "targets", "about"} <= document.keys()
+
+
 def _read_manifest(path: Path) -> tuple[str, dict[str, Any], tuple[Target, ...]] | None:
     """Release, what is known about the labels, and targets; None where no manifest lies beside the table."""
     beside = _manifest_of(path)
@@ -218,7 +233,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a CSV file with their numbers, the header first; blank rows are passed over."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = csv.reader(handle, strict=True)
+            rows = csv.reader(_bounded_lines(path, handle), strict=True)
             found = False
             for row in rows:
                 if row:
@@ -230,6 +245,13 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise _fault(path, None, f"it is no CSV file in UTF-8 ({error})") from error
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _bounded_lines(path: Path, handle: TextIO) -> Iterator[str]:
+    while line := handle.readline(_LINE):
+        if len(line) == _LINE:
+            raise _fault(path, None, f"a line is longer than {_LINE:,} characters")
+        yield line
 
 
 def _fault(path: Path, row: int | None, why: str) -> UserError:

@@ -71,6 +71,7 @@ def read_pa(path: Path, release: Release, *, rule: str, accept_unknown: bool) ->
     if not files or len(files) > _FILES:
         why = f"it holds {len(files) or 'no'} JSON files"
         raise UserError(f"cannot read {path} as labels of {release.name}", why, "give the folder with one per class")
+    folder = files[0].parent
     contents = {file.name: content_of(file, limit=_FILE_BYTES) for file in files}
     each = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     digest = combined_sha256(each)
@@ -90,7 +91,7 @@ def read_pa(path: Path, release: Release, *, rule: str, accept_unknown: bool) ->
                 spans[video_id] = _spans(ranges, [_FROM[rule].get(a, 1) for a in target.classes])
                 found.update(_irregular(ranges))
         except ValueError as error:
-            raise broken(path / name, release.name, str(error)) from error
+            raise broken(folder / name, release.name, str(error)) from error
     if not spans:
         raise broken(path, release.name, "it labels no video")
     spans = dict(sorted(spans.items()))

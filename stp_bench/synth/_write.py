@@ -10,10 +10,11 @@ import hashlib
 import json
 import multiprocessing
 import os
+import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -248,10 +249,14 @@ def _render_all(drawings: Sequence[Drawing], folder: Path, workers: int) -> Iter
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    # Not `as_completed`: it takes the locks of all futures one by one, and a Ctrl-C that comes while it holds some
+    # leaves the pool waiting for them forever.
+    finished: queue.SimpleQueue[Future[tuple[str, Facts]]] = queue.SimpleQueue()
     try:
-        futures: Iterable[Future[tuple[str, Facts]]] = [pool.submit(_make_video, one, folder) for one in drawings]
-        for future in as_completed(futures):
-            yield future.result()
+        for one in drawings:
+            pool.submit(_make_video, one, folder).add_done_callback(finished.put)
+        for _ in drawings:
+            yield finished.get().result()
     except BrokenProcessPool as error:
         raise WorkError(
             f"making videos in {folder} stopped",

@@ -17,16 +17,16 @@ import typer.main
 from stp_bench.cli import app
 
 PROMISED = {
-    "doctor", "methods", "train", "anonymize", "evaluate",
-    "data list", "data synth", "data prepare", "data store", "data check",
-    "labels import", "labels fetch", "labels stats",
+    "doctor", "methods", "methods new", "train", "anonymize", "evaluate",
+    "data list", "data synth", "data prepare", "data store", "data check", "data boxes",
+    "data card", "labels import", "labels fetch", "labels stats",
 }  # fmt: skip
 
 
 def leaves(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, inner in getattr(command, "commands", {}).items():
         yield from leaves(inner, *path, name)
-    if not hasattr(command, "commands"):
+    if path and (not hasattr(command, "commands") or command.invoke_without_command):
         yield path, command
 
 

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stp_bench.boxes import BoxTable
 from stp_bench.clips import center_window, crop_offsets
 from stp_bench.clips import test_windows as windows_of_test
 from stp_bench.clipstore import (
@@ -29,7 +30,7 @@ from stp_bench.clipstore import (
     view_batches,
 )
 from stp_bench.clipstore._shard import Entry, Shard
-from stp_bench.clipstore._views import BoxTable, Rects, cut, random_rects
+from stp_bench.clipstore._views import Rects, cut, random_rects
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import sha256_file
 from stp_bench.index import Dataset, read_index, write_index

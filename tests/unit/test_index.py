@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,39 @@ def test_a_damaged_or_missing_index_is_named(root: Path, tmp_path: Path) -> None
         read_index(root)
     with pytest.raises(UserError, match="no such file"):
         read_index(tmp_path / "nowhere")
+
+
+def test_whenever_a_writer_is_stopped_the_old_or_the_new_index_is_read(root: Path, tmp_path: Path) -> None:
+    old = {name: (root / name).read_bytes() for name in ("index.json", "index.parquet")}
+    other = tmp_path / "other"
+    moved = {**FACTS, VIDEOS[0].video_id: (10, "new")}
+    write_index(other, BENCHMARK, VIDEOS, PARTS, moved)  # type: ignore[arg-type]
+    new = {name: (other / name).read_bytes() for name in old}
+    # Stopped between the renames: the new manifest's table still has its other name.
+    write_bytes(root / "index.next.parquet", new["index.parquet"])
+    assert read_index(root).facts == FACTS
+    write_bytes(root / "index.json", new["index.json"])
+    assert read_index(root).facts == moved
+    # The next writer is stopped before its manifest: what the first left to do was done, nothing of it is lost.
+    write_index(root, BENCHMARK, VIDEOS, PARTS, FACTS)  # type: ignore[arg-type]
+    write_bytes(root / "index.next.parquet", b"PAR1 half")
+    assert read_index(root).facts == FACTS
+    assert old["index.parquet"] == (root / "index.parquet").read_bytes()
+
+
+def test_targets_of_hundreds_of_classes_are_held_compactly(tmp_path: Path) -> None:
+    tags = Target(name="tags", kind="multilabel", classes=tuple(f"t{i}" for i in range(300)), private=True,
+                  groups=(("object", 200), ("scene", 100)))  # fmt: skip
+    wide = Benchmark(name="wide", title="Wide", version=1, targets=(BENCHMARK.targets[0], tags), stride=2, splits=1)
+    shown = tuple(int(i % 7 == 0) for i in range(300))
+    videos = [
+        Video(video_id=f"v{i}", relpath=f"v{i}.avi", labels={"action": (i % 2,), "tags": labels}, group=None, frames=4,
+              height=16, width=16, fps=1.0)
+        for i, labels in enumerate((shown, None, shown))
+    ]  # fmt: skip
+    write_index(tmp_path, wide, videos, {1: {}}, {v.video_id: (1, "x") for v in videos})
+    dataset = read_index(tmp_path)
+    assert dataset.benchmark == wide
+    found = [v.labels["tags"] for v in dataset.videos]
+    assert [None if f is None else tuple(f) for f in found] == [shown, None, shown]
+    assert found[0] is not None and sys.getsizeof(found[0]) < 600  # a byte a class

@@ -183,7 +183,7 @@ def test_other_files_stay_out_and_are_named(hmdb: Set) -> None:
 
 def test_one_video_in_two_files_is_refused(hmdb: Set) -> None:
     place(hmdb.videos / "mp4", [sorted(ODD)[0]], suffix=".MP4")
-    with pytest.raises(UserError, match=r"1 videos.*there twice.*climb/#1.*mp4/climb/#1.*one copy only"):
+    with pytest.raises(UserError, match=r"1 of the videos.*there twice.*climb/#1.*mp4/climb/#1.*one copy only"):
         hmdb.prepare()
 
 
@@ -206,11 +206,35 @@ def test_labels_of_another_data_set_are_refused(hmdb: Set, tmp_path: Path) -> No
         hmdb.prepare(label_file=tmp_path / "ucf.csv")
 
 
-def test_unlabelled_videos_are_kept_without_labels_and_named(hmdb: Set, tmp_path: Path) -> None:
+def test_unlabelled_videos_are_refused_or_left_out_and_named(hmdb: Set, tmp_path: Path) -> None:
     some = table(tmp_path / "some.csv", [*sorted(ODD)[:4], "climb/elsewhere"])
-    report = hmdb.prepare(label_file=some)
+    with pytest.raises(UserError, match=r"2 of 6 videos .* have no labels.*--allow-missing"):
+        hmdb.prepare(label_file=some)
+    report = hmdb.prepare(label_file=some, allow_missing=True)
     assert report.unlabelled == tuple(sorted(ODD)[4:]) and report.strange_labels == ("climb/elsewhere",)
-    assert [v.labels["privacy"] is None for v in hmdb.open().videos] == [False] * 4 + [True] * 2
+    assert [v.video_id for v in hmdb.open().videos] == sorted(ODD)[:4]
+
+
+def test_labels_of_a_class_in_another_spelling_are_those_of_the_listed_class(hmdb: Set, tmp_path: Path) -> None:
+    shouted = table(tmp_path / "shouted.csv", [f"{i.partition('/')[0].upper()}/{i.partition('/')[2]}" for i in ODD])
+    report = hmdb.prepare(label_file=shouted)
+    assert (report.unlabelled, report.strange_labels, report.indexed) == ((), (), 6)
+
+
+def test_a_table_of_a_release_that_is_not_the_published_one_is_refused_unless_accepted(
+    hmdb: Set, tmp_path: Path
+) -> None:
+    own = table(tmp_path / "vp-hmdb51.csv", ODD, release="vp-hmdb51")
+    refused = r"not hold the labels of vp-hmdb51 as published, {}.*--accept-unknown"
+    with pytest.raises(UserError, match=refused.format("nothing beside it says")):
+        hmdb.prepare(label_file=own, accept_unknown=False)
+    own.write_text(own.read_text().replace(",1", ",0"))
+    with pytest.raises(UserError, match=refused.format("it was changed by hand")):
+        hmdb.prepare(label_file=own, accept_unknown=False)
+    own.with_suffix(".json").unlink()
+    with pytest.raises(UserError, match=refused.format("nothing beside it says")):
+        hmdb.prepare(label_file=own, accept_unknown=False)
+    assert "the labels are not vp-hmdb51 as published" in hmdb.prepare(label_file=own).notes
 
 
 def test_labels_and_lists_that_are_nowhere_are_asked_for(hmdb: Set, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def job(method: str, protocol: Protocol, tmp_path: Path, **changes: Any) -> Job:
             store=None,  # type: ignore[arg-type]
             videos=(),
             digest=f"{ref.benchmark}/{ref.part}",
+            raw_digest=f"{ref.benchmark}/{ref.part}",
         )
         for ref in refs
     }
