@@ -3,7 +3,7 @@
 #   make test   all tests
 #   make lint   formatting, lint, types, import contracts
 #   make check  lint and test, what the continuous integration runs
-#   make results  the tables and the picture of README.md, anew (an hour on two cores)
+#   make results  the tables and the picture of README.md, anew (hours on two cores)
 # PYTHON=... names an interpreter, VENV=... another environment, ARGS=... passes options on to pytest or the demo.
 
 VENV ?= .venv
@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The comparison of README.md: all methods, three seeds, both embedded benchmarks.
-METHODS := raw downsample-2x downsample-4x blackening blur-weak blur-strong stprivacy
+METHODS := raw downsample-2x downsample-4x blackening blur-strong blur-weak collective vita spact stprivacy
 COMPARE := $(BIN)/stp-bench evaluate --protocol known --seeds 3 $(METHODS:%=--method %)
 
 .PHONY: help demo test lint check results format install clean

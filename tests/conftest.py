@@ -8,12 +8,18 @@ os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny tensors: threads cost more than they bring; read before torch loads
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stp_bench.files import HOME_VARIABLE
+
+
+# A shell that runs the tests in the background has them, and every program that they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
