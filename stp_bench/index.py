@@ -189,7 +189,7 @@ def _label_column(labels: Sequence[Labels | None]) -> pa.Array:
     flat = array("h")
     ends = [0]
     for found in labels:
-        flat.extend(found or ())
+        flat.extend(iter(found or ()))  # an array of another type would be refused, its values are not
         ends.append(len(flat))
     values = pa.array(np.frombuffer(flat, np.int16) if flat else np.empty(0, np.int16))
     starts = pa.array([None if f is None else e for f, e in zip((*labels, ()), ends, strict=True)], pa.int64())

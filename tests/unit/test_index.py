@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from array import array
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_targets_of_hundreds_of_classes_are_held_compactly(tmp_path: Path) -> No
     videos = [
         Video(video_id=f"v{i}", relpath=f"v{i}.avi", labels={"action": (i % 2,), "tags": labels}, group=None, frames=4,
               height=16, width=16, fps=1.0)
-        for i, labels in enumerate((shown, None, shown))
+        for i, labels in enumerate((shown, None, array("b", shown)))
     ]  # fmt: skip
     write_index(tmp_path, wide, videos, {1: {}}, {v.video_id: (1, "x") for v in videos})
     dataset = read_index(tmp_path)
