@@ -373,9 +373,10 @@ def _read_hmdb51(path: Path, files: Mapping[str, bytes]) -> SplitLists:
         action, split = found[1], int(found[2])
         of_class.setdefault(action, set()).add(split)
         listed = codes.setdefault(split, {})
-        if not content.strip():
+        rows = list(_lines(path, name, content))
+        if not rows:
             raise _contradiction(path, name, "it is empty", _HALF)
-        for where, words in _lines(path, name, content):
+        for where, words in rows:
             if len(words) != 2 or words[1] not in ("0", "1", "2"):
                 raise _contradiction(path, where, "it is no name with a code 0, 1 or 2", _EDITED)
             video_id = f"{action}/{_listed(path, where, words[0])}"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from stp_bench import splits
@@ -225,6 +225,7 @@ def test_a_huge_list_in_an_archive_is_not_unpacked_whole(tmp_path: Path) -> None
 
 @given(st.binary(max_size=600), st.sampled_from(["lists", "classInd.txt", "a_test_split1.txt"]))
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(b"\x1c", "a_test_split1.txt")  # a line end to Python, and no line
 def test_arbitrary_bytes_are_lists_or_a_plain_error(tmp_path: Path, content: bytes, name: str) -> None:
     for prefix in (b"", b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"1 A\n"):
         (tmp_path / name).write_bytes(prefix + content)
