@@ -349,7 +349,7 @@ def _judge(
             scores |= _score_frames(job, side, method, single, reporter)
     np.savez_compressed(folder / "scores.npz", **scores)
     strips: dict[str, Any] = {**_strips(job, method, fitted)}
-    np.savez_compressed(folder / "strips.npz", **strips)
+    np.savez_compressed(folder / rundir.STRIPS, **strips)
 
 
 def _score_videos(

@@ -101,6 +101,30 @@ def tradeoff_picture(aggregate: Mapping[str, Any], out: Path) -> None:
     _save(figure, out)
 
 
+def methods_picture(strips: Mapping[str, Mapping[str, NDArray[np.uint8]]], out: Path) -> None:
+    """What several methods make of the same frames: a column per method, a row per test video.
+
+    Args:
+        strips: method to its strips, as `result_picture` takes them. The middle frame of each clip is shown.
+        out: a ``.png`` (or ``.svg``, ``.pdf``) file, replaced if it exists.
+
+    Raises:
+        WorkError: the file cannot be written.
+    """
+    columns = {
+        name: clips["anonymized"][:, clips["anonymized"].shape[1] // 2].reshape(-1, *clips["anonymized"].shape[3:])
+        for name, clips in strips.items()
+    }
+    clips = max(len(next(iter(clips.values()))) for clips in strips.values())
+    figure = _figure(1.15 * len(columns) + 0.2, 1.1 * clips + 0.35)
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for axis, (name, column_YXC) in zip(axes, columns.items(), strict=True):
+        axis.imshow(column_YXC, interpolation="nearest")
+        axis.set_title(name, fontsize=8)
+        axis.set_axis_off()
+    _save(figure, out)
+
+
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Which of some points (leakage, utility) no other one beats: less or equal leakage and more or equal utility, and
     better in one of the two. Their numbers by rising leakage; of equal points all or none are on the front.

@@ -1,7 +1,7 @@
 """The run folder: what a person keeps of a run, and the list of stages it came from.
 
 ``result.json``, ``predictions.parquet`` and ``reference.parquet`` (the metrics are a function of these two), the fitted
-method with its card, training curves as table and picture, ``result.png``, and ``run.json``.
+method with its card, training curves as table and picture, ``result.png`` with the clips it shows, and ``run.json``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stp_bench import boxes, checkpoints, pictures
 from stp_bench.errors import UserError
@@ -27,6 +28,8 @@ from stp_bench.training import CURVES
 
 RUN, RESULT = "run.json", "result.json"
 PREDICTIONS, REFERENCE = "predictions.parquet", "reference.parquet"
+STRIPS = "strips.npz"
+"""A few test clips, raw, sparsified and anonymized: what the pictures show."""
 
 
 def default(job: Job, key: str) -> Path:
@@ -84,10 +87,17 @@ def write(
         _copy(scored / name, out / name)
     write_fit(out, curves=[*fit, *probes], fitted=fitted)
     result = _result(job, stages, [*fit, *probes, scored], scores, raw)
-    with np.load(probes[-1] / "strips.npz") as strips:
-        pictures.result_picture(result.to_dict(), dict(strips), out / "result.png")
+    _copy(probes[-1] / STRIPS, out / STRIPS)
+    pictures.result_picture(result.to_dict(), read_strips(out), out / "result.png")
     result.write(out / RESULT)
     return result
+
+
+def read_strips(out: Path) -> dict[str, NDArray[np.uint8]]:
+    """The clips that a run's pictures show, uint8 (clips, T, H, W, 3): ``anonymized`` and, where there are any, ``raw``
+    and ``sparsified``."""
+    with np.load(out / STRIPS) as strips:  # refuses what would be executed
+        return dict(strips)
 
 
 def write_fit(out: Path, *, curves: Sequence[Path], fitted: Path | None) -> None:

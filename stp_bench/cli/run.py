@@ -133,6 +133,8 @@ def evaluate(
     def tables() -> Iterator[RenderableType]:
         yield from result_tables(document) if single else aggregate_tables(document)
         yield f"picture: {folder / 'result.png'}"
+        if not single:
+            yield f"frames of every method: {folder / 'methods.png'}"
         yield f"run folder: {folder}"
 
     show(document, tables, as_json=as_json)
@@ -167,7 +169,8 @@ def _compare(
     """Judge several methods and seeds, and write the aggregate. A method that fails is added to ``failures`` and the
     others go on; a mistake in the request, which shows before they have worked, stops everything."""
     from stp_bench import evaluate as work
-    from stp_bench.pictures import tradeoff_picture
+    from stp_bench import rundir
+    from stp_bench.pictures import methods_picture, tradeoff_picture
     from stp_bench.results import Result, aggregate
 
     def fails(name: str, error: Exception) -> None:
@@ -206,6 +209,11 @@ def _compare(
     document = aggregate([done[i] for i in sorted(done)])
     document["failed"] = [{"method": name, "error": str(error)} for name, error in failures.items()]
     tradeoff_picture(document, folder / "result.png")
+    frames: dict[str, Any] = {}
+    for i in sorted(done):
+        if runs[i][0].name not in frames:
+            frames[runs[i][0].name] = rundir.read_strips(outs[i])
+    methods_picture(frames, folder / "methods.png")
     write_json(folder / "result.json", document)
     return document
 

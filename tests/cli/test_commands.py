@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from stp_bench import video_io
+from stp_bench import rundir, video_io
 from stp_bench.results import Result
 
 Run = Callable[..., Any]
@@ -75,7 +76,7 @@ def test_the_run_folder_holds_what_was_printed_and_all_that_it_came_from(evaluat
     made = {path.name for path in folder.iterdir()}
     assert made >= {
         "result.json", "result.png", "predictions.parquet", "reference.parquet", "method.safetensors", "method.json",
-        "curves.csv", "curves.png",
+        "curves.csv", "curves.png", "strips.npz",
     }  # fmt: skip
 
 
@@ -124,8 +125,12 @@ def test_several_methods_and_seeds_share_a_table_and_keep_a_folder_each(run: Run
             assert (shared / "several" / method / f"seed-{seed}" / "result.json").exists()
     assert json.loads((shared / "several" / "result.json").read_text()) == document
     assert (shared / "several" / "result.png").stat().st_size > 5_000
+    strips = {m: rundir.read_strips(shared / "several" / m / "seed-0") for m in ("raw", "downsample-4x")}
+    assert np.array_equal(strips["raw"]["anonymized"], strips["downsample-4x"]["raw"])
+    assert (shared / "several" / "methods.png").stat().st_size > 2_000
     table = run(*words)
     assert "±" in table.out
+    assert "methods.png" in table.out
     assert "downsample-4x" in table.out
 
 

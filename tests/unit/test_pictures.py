@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stp_bench.errors import WorkError
-from stp_bench.pictures import curves_picture, pareto_front, place_labels, result_picture, tradeoff_picture
+from stp_bench.pictures import (
+    curves_picture,
+    methods_picture,
+    pareto_front,
+    place_labels,
+    result_picture,
+    tradeoff_picture,
+)
 
 
 def record(cmap: float | None = 61.0) -> dict[str, Any]:
@@ -50,6 +57,15 @@ def test_a_picture_grows_by_the_rows_of_frames_it_shows(tmp_path: Path) -> None:
         result_picture(record(), strips(*names), tmp_path / f"{number}.png")
         heights.append(read(tmp_path / f"{number}.png").shape[0])
     assert heights[0] < heights[1] < heights[2]
+
+
+def test_every_method_gets_a_column_with_its_own_frames(tmp_path: Path) -> None:
+    flat = {name: np.full((3, 4, 16, 16, 3), shade, np.uint8) for name, shade in (("dark", 40), ("light", 200))}
+    methods_picture({name: {"anonymized": clips} for name, clips in flat.items()}, tmp_path / "m.png")
+    picture = read(tmp_path / "m.png").mean(2)
+    shown = [{int(x) for x in np.unique(half[-20:])} - {255} for half in np.array_split(picture, 2, axis=1)]
+    assert 40 in shown[0] and 200 not in shown[0]
+    assert 200 in shown[1] and 40 not in shown[1]
 
 
 def test_undefined_values_leave_the_picture_standing(tmp_path: Path) -> None:
