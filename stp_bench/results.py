@@ -19,6 +19,8 @@ from stp_bench.errors import UserError
 from stp_bench.files import read_json, write_json
 
 SCHEMA = 1
+RUN, RESULT = "run.json", "result.json"
+"""Files of a run folder: what is being run, and its result or aggregate."""
 
 _LEFT = {"top1": "top1_chance", "f1": "f1_all_positive", "cmap": "cmap_prevalence"}
 """The figures of ``left`` and the floor that each is counted from."""

@@ -21,12 +21,11 @@ from stp_bench.errors import UserError
 from stp_bench.files import atomic_path, make_folder, read_json, write_json
 from stp_bench.jobs import NO_DATA_PRESET, Job
 from stp_bench.predictions import Predictions
-from stp_bench.results import Result, share_left
+from stp_bench.results import RESULT, RUN, Result, share_left
 from stp_bench.schema import Stage
 from stp_bench.store import RECORD
 from stp_bench.training import CURVES
 
-RUN, RESULT = "run.json", "result.json"
 PREDICTIONS, REFERENCE = "predictions.parquet", "reference.parquet"
 STRIPS = "strips.npz"
 """A few test clips, raw, sparsified and anonymized: what the pictures show."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import stp_bench
-from stp_bench.cli import anonymize, boxes, card, data, doctor, labels, methods, run
+from stp_bench.cli import anonymize, boxes, card, data, doctor, labels, methods, run, stored
 from stp_bench.cli._errors import PROGRAM, Group
 
 app = typer.Typer(
@@ -42,9 +42,11 @@ app.command(rich_help_panel=RUN, epilog=run.TRAIN_EXAMPLE)(run.train)
 app.command(rich_help_panel=RUN, epilog=anonymize.EXAMPLE)(anonymize.anonymize)
 data.app.command("boxes", epilog=boxes.EXAMPLE)(boxes.boxes)
 data.app.command("card", epilog=card.EXAMPLE)(card.card)
+app.add_typer(stored.runs, name="runs", rich_help_panel=RUN)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(labels.app, name="labels", rich_help_panel=DATA)
 app.add_typer(methods.app, name="methods", rich_help_panel=DATA)
+app.add_typer(stored.cache, name="cache", rich_help_panel=HELP)
 app.command(rich_help_panel=HELP, epilog="Example: stp-bench doctor")(doctor.doctor)
 
 

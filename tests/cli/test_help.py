@@ -19,7 +19,7 @@ from stp_bench.cli import app
 PROMISED = {
     "doctor", "methods", "methods new", "train", "anonymize", "evaluate",
     "data list", "data synth", "data prepare", "data store", "data check", "data boxes",
-    "data card", "labels import", "labels fetch", "labels stats",
+    "data card", "cache list", "cache prune", "runs list", "runs show", "labels import", "labels fetch", "labels stats",
 }  # fmt: skip
 
 
