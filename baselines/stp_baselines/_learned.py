@@ -260,8 +260,10 @@ VITA = MethodSpec(
     presets={
         "tiny": {"width": 8, "identity_epochs": 1, "joint_epochs": 1, "budget_epochs": 1, "adversarial_epochs": 1},
         "small": {
-            "width": 8, "identity_epochs": 3, "joint_epochs": 20, "budget_epochs": 4, "adversarial_epochs": 24,
-            "lr": 1e-3, "lr_action": 1e-3, "lr_head": 1e-3, "lr_attack": 1e-3, "grad_clip": 1.0,
+            "width": 8, "identity_epochs": 3, "joint_epochs": 12, "budget_epochs": 4, "adversarial_epochs": 30,
+            "lr": 1e-3, "lr_action": 1e-3, "lr_head": 1e-3, "lr_attack": 2e-3, "grad_clip": 1.0,
+            # A short fit hides little at the published weight of 0.5 with 5 updates of the attackers in a round.
+            "gamma": 4.0, "attack_updates": 2, "restarts": 1,
         },
     },
     phases=("identity", "joint", "budget", "adversarial"),
