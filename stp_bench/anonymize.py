@@ -32,6 +32,7 @@ from stp_bench.display import display, to_uint8
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import fingerprint, make_folder, read_json, sha256_file, write_json
 from stp_bench.jobs import check_keep, pick_device
+from stp_bench.matching import CONTAINERS
 from stp_bench.methods import HasKeep, HasVariant, Method
 from stp_bench.progress import Reporter, Task
 from stp_bench.schema import ClipSpec
@@ -41,7 +42,7 @@ SCHEMA = 1
 VERSION = 1
 """Raised by hand whenever the same input would give other files: finished outputs are then made again."""
 
-SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
+SUFFIXES = CONTAINERS
 ANONYMIZED, SPARSIFIED, BESIDE, SIDECAR = ".mp4", ".sparsified.mp4", ".side-by-side.mp4", ".json"
 FALLBACK_FPS = 25.0  # where a container states no frame rate
 LARGE_CLIP = 16 * 1920 * 1080  # pixels; beyond it the clips of a fixed transform get shorter, to bound memory

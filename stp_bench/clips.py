@@ -36,7 +36,7 @@ class Labelled:
     action_B: Tensor | None
     """int64 class indices; of a multilabel action float32 in {0, 1}, (B, C)."""
     privacy_BK: Tensor | None
-    """float32 in {0, 1}."""
+    """float32 in {0, 1}. Recognizers may also meet -1 (not labelled), methods never do."""
     privacy_BTK: Tensor | None = None
     """Labels of the clip's frames, float32 in {0, 1} or -1 (not labelled), for probes of frame-level benchmarks."""
 
@@ -50,6 +50,9 @@ class Anonymized:
     """float32 in {0, 1}: tubelets that survive; None means all. Pixels of a dropped tubelet are 0."""
     space: Space = "rgb01"
     """``rgb01``: values in [0, 1], normalized by the recognizer. ``free``: unbounded, fed as they are."""
+    keep_MBLN: Tensor | None = None
+    """How ``keep_BLN`` came about, of a method that drops in M steps: the decision after each; the last is the final
+    one. Only shown to people, never to a recognizer."""
 
 
 def train_window(frames: int, spec: ClipSpec, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -108,11 +111,6 @@ def tile_windows(frames: int, spec: ClipSpec) -> NDArray[np.int64]:
     starts = np.minimum(starts, len(strided) - spec.frames)
     windows: NDArray[np.int64] = strided[starts[:, None] + np.arange(spec.frames)]
     return windows
-
-
-def center_window(frames: int, spec: ClipSpec) -> NDArray[np.int64]:
-    """Frame numbers of the central clip, (T,): the view in which training videos are scored."""
-    return test_windows(frames, spec, clips=1).reshape(-1)
 
 
 def crop_offsets(height: int, width: int, size: int, crops: int = 3) -> tuple[tuple[int, int], NDArray[np.int64]]:

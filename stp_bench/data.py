@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from stp_bench import labels, video_io
+from stp_bench import labels, real, video_io
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import sha256_file
-from stp_bench.index import OFFICIAL, Dataset, read_index
+from stp_bench.index import OFFICIAL, Dataset, read_index, same_content
 from stp_bench.labels import LabelTable
 from stp_bench.schema import Labels, Part, Target, Video
 
@@ -96,6 +96,11 @@ def prepared_folder(home: Path, name: str) -> Path:
     return home / "data" / name / "prepared"
 
 
+def prepared_names(home: Path) -> tuple[str, ...]:
+    """Names under which the data home has the index of a real data set, sorted."""
+    return tuple(sorted(path.parents[1].name for path in (home / "data").glob("*/prepared/index.json")))
+
+
 def open_dataset(folder: Path, lists: str = OFFICIAL) -> Dataset:
     """Open a prepared benchmark with the splits of some lists.
 
@@ -118,10 +123,11 @@ def open_dataset(folder: Path, lists: str = OFFICIAL) -> Dataset:
         )
     if not dataset.videos_root.is_dir():
         name = dataset.name
+        again = f"stp-bench data prepare {name} --videos DIR{'' if name in real.NAMES else ' --own --labels FILE'}"
         raise UserError(
             f"the videos of {name} are not where they were",
             f"there is no folder {dataset.videos_root}",
-            f"put them back, or say where they are by 'stp-bench data prepare {name} --videos DIR'",
+            f"put them back, or say where they are by '{again}'",
         )
     return dataset
 
@@ -187,7 +193,7 @@ def check(
         label_release=str(dataset.manifest.get("label_release") or ""),
         as_published=None if dataset.benchmark.embedded else dataset.manifest.get("labels_verified"),
         labels=_statistics(dataset),
-        same_content=_same_content(dataset),
+        same_content=same_content(dataset.facts),
         missing=tuple(missing),
         changed=tuple(changed),
         unreadable=unreadable,
@@ -276,13 +282,6 @@ def _statistics(dataset: Dataset) -> labels.Statistics:
             manifest={"prevalence": _stated_prevalence(dataset)},
         )
     )
-
-
-def _same_content(dataset: Dataset) -> tuple[tuple[str, ...], ...]:
-    by_digest: dict[str, list[str]] = {}
-    for video in dataset.videos:
-        by_digest.setdefault(dataset.facts[video.video_id][1], []).append(video.video_id)
-    return tuple(tuple(ids) for ids in by_digest.values() if len(ids) > 1)
 
 
 def _complete(dataset: Dataset) -> bool:

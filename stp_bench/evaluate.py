@@ -276,12 +276,13 @@ def _loader(
     action: Target | None,
     privacy: Target | None,
     frame_labels: Target | None = None,
+    partly: bool = False,
 ) -> Loader:
     augment = Augment(crop_scale=job.run.crop_scale, color_jitter=job.run.color_jitter)
     return train_loader(
         side.store, side.videos, job.clip(side), augment, batch=job.run.batch,
         seed=int(stage.key[:12], 16) + job.request.seed, device=job.device, action=action, privacy=privacy,
-        boxes="boxes" in job.spec.needs, frame_labels=frame_labels,
+        boxes="boxes" in job.spec.needs, frame_labels=frame_labels, partial=partly,
     )  # fmt: skip
 
 
@@ -321,7 +322,8 @@ def _judge(
     side, benchmark = job.sides[probes[0].train], job.test.dataset.benchmark
     targets = {t.name: t for t in benchmark.targets}
     private = [p for p in probes if targets[p.target].private]
-    setting = Setting(job.vit, job.run, job.weights, job.device, job.request.seed)
+    partly = any(UNLABELLED in (v.labels[benchmark.privacy.name] or ()) for v in side.videos)
+    setting = Setting(job.vit, job.run, job.weights, job.device, job.request.seed, partial=partly)
     recognizers = [Recognizer(probe, targets[probe.target], setting) for probe in probes]
     views = center_batches(
         job.test.store, job.test.videos[: job.run.batch], job.clip(job.test), batch=job.run.batch, device=job.device,
@@ -334,6 +336,7 @@ def _judge(
         action=benchmark.action if len(private) < len(probes) else None,
         privacy=benchmark.privacy if any(p.judged == "video" for p in private) else None,
         frame_labels=benchmark.privacy if any(p.judged == "frame" for p in private) else None,
+        partly=partly,
     )  # fmt: skip
     run_phase(
         phase, loader, folder, stream=f"{stage.key}/{job.request.seed}", device=job.device, precision=job.precision,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stp_bench import methods, prepare, programs
+from stp_bench import matching, methods, programs
 from stp_bench.config import PRESETS
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import fingerprint, safe_join
@@ -218,12 +218,12 @@ def _given(
 
 def _match(folder: Path, ids: set[str], name: str) -> Mapping[str, str]:
     """Video id to relative path: by ``<class>/<stem>``; where no file fits that, by ``<stem>``, if that is unique."""
-    tree = prepare.scan(folder)
-    joined = prepare.join(tree, ids, ids, class_folders=True)
+    tree = matching.scan(folder)
+    joined = matching.join(tree, ids, ids, class_folders=True)
     id_of: Callable[[str], str] = str
     stems = {video_id.rpartition("/")[2]: video_id for video_id in ids}
     if not joined.matched and len(stems) == len(ids):
-        joined, id_of = prepare.join(tree, set(stems), set(stems), class_folders=False), stems.__getitem__
+        joined, id_of = matching.join(tree, set(stems), set(stems), class_folders=False), stems.__getitem__
     if joined.twice:
         first, files = min(joined.twice.items())
         why = f"{id_of(first)} could be {' or '.join(files)}"

@@ -34,7 +34,7 @@ from stp_bench import boxes
 from stp_bench.boxes import BoxTable
 from stp_bench.errors import UserError, WorkError, unknown_name
 from stp_bench.files import atomic_path, canonical_json, read_json, safe_join, sha256_file, write_json
-from stp_bench.schema import Benchmark, Labels, Part, Span, SplitRef, Target, Video
+from stp_bench.schema import COMPACT, Benchmark, Labels, Part, Span, SplitRef, Target, Video
 
 SCHEMA = 1
 OFFICIAL = "official"
@@ -44,8 +44,6 @@ Parts = Mapping[int, Mapping[str, Part]]
 """Per split: video id to its side; an unused video is absent."""
 
 _TABLE, _NEXT = "index.parquet", "index.next.parquet"
-_WIDE = 64
-"""From so many classes on, labels are held in a compact array: eight bytes a class would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +122,14 @@ class Dataset:
         """
         path = self.root / boxes.TABLE
         return BoxTable.read(path, self.videos) if path.exists() else None
+
+
+def same_content(facts: Mapping[str, tuple[int, str]]) -> tuple[tuple[str, ...], ...]:
+    """Videos whose files are equal, byte for byte, by what is known of each (`Dataset.facts`)."""
+    by_digest: dict[str, list[str]] = {}
+    for video_id, (_, digest) in sorted(facts.items()):
+        by_digest.setdefault(digest, []).append(video_id)
+    return tuple(tuple(ids) for ids in by_digest.values() if len(ids) > 1)
 
 
 def write_index(
@@ -315,7 +321,7 @@ def _read_labels(column: pa.ChunkedArray) -> list[Labels | None]:
         ends = np.cumsum(pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False))
         for i, known in enumerate(chunk.is_valid().to_pylist()):
             row = values[ends[i - 1] if i else 0 : ends[i]]
-            wide = len(row) >= _WIDE
+            wide = len(row) >= COMPACT
             found.append(None if not known else array("b", row.astype(np.int8)) if wide else tuple(row.tolist()))
     return found
 

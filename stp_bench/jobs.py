@@ -137,7 +137,7 @@ def resolve(request: Request, reporter: Reporter) -> Job:
         why = "every video needs its anonymized file"
         raise UserError(f"--skip-unreadable does not fit {spec.name}", why, "leave the option out")
     fit_on, on = _benchmarks(request)
-    real = [name for name in (fit_on, on) if catalogue.is_real(name)]
+    real = [name for name in (fit_on, on) if catalogue.is_real(name, request.home)]
     preset = preset_of(request)
     run = configs.preset(preset)
     weights, weights_digest = _weights(request.weights, preset)
@@ -200,7 +200,8 @@ def preset_of(request: Request) -> str:
     Raises:
         UserError: unknown protocol, or benchmarks that do not fit it.
     """
-    return request.preset or ("paper" if any(map(catalogue.is_real, _benchmarks(request))) else "small")
+    real = any(catalogue.is_real(name, request.home) for name in _benchmarks(request))
+    return request.preset or ("paper" if real else "small")
 
 
 def _benchmarks(request: Request) -> tuple[str, str]:

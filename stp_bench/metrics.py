@@ -1,6 +1,6 @@
 """What the benchmark measures: arrays in, numbers out (numpy only).
 
-Axes: V units that are scored (videos, or frames of them), K classes of a target, R resamples, N views.
+Axes: V units that are scored (videos, or frames of them), K classes of a target, R resamples.
 Units are chosen here, once: top-1, AP, cMAP and AUROC in percent; F1, skill and prevalence as decimals.
 
 ``labels_VK`` holds 1 (present), 0 (absent) or `UNLABELLED`; an unlabelled unit is left out for that class only. A class
@@ -134,23 +134,6 @@ def best_f1_threshold(labels_VK: Ints, scores_VK: Floats) -> Floats:
         if hits.size and hits[-1, 0] > 0:
             best[k] = scores[np.argmax(2 * hits[:, 0] / (hits[-1, 0] + seen[:, 0]))]
     return best
-
-
-def average_views(scores_NK: ArrayLike, unit_N: ArrayLike, units: int) -> Floats:
-    """Arithmetic mean of the probabilities of each unit's views: (units, K). Views may come in any order.
-
-    Probabilities, not logits, are averaged (5 clips x 3 crops in the paper, section 4.2).
-
-    Raises:
-        ValueError: a unit without any view.
-    """
-    scores, unit = np.asarray(scores_NK, dtype=np.float64), np.asarray(unit_N)
-    counts = np.bincount(unit, minlength=units)
-    if len(counts) != units or not counts.all():
-        raise ValueError("every unit needs at least one view, and every view one of the units")
-    total = np.zeros((units, scores.shape[1]))
-    np.add.at(total, unit, scores)
-    return np.asarray(total / counts[:, None])
 
 
 def group_index(groups: Sequence[Any]) -> Ints:

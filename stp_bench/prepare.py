@@ -1,6 +1,7 @@
 """Preparing a real data set: its videos on the disk, published split lists and labels, joined by name into one index.
 
-What is compared are names, never counts: every video is matched, missing, extra (in no list), unlabelled, unreadable or
+A data team's own videos are prepared alike, with its own labels and lists (`stp_bench.real.own`). What is compared are
+names, never counts: every video is matched, missing, extra (in no list), unlabelled, unreadable or
 there twice, and the report names it. Each matched video is decoded and hashed once (`stp_bench.probing`); the index is
 written last, as a whole, so that a preparation that fails or is killed leaves the one before it as it was.
 
@@ -12,64 +13,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from stp_bench import labels, video_io
 from stp_bench.errors import UserError, WorkError
 from stp_bench.files import make_folder, safe_join, write_json
-from stp_bench.index import OFFICIAL, Parts, write_index
+from stp_bench.index import OFFICIAL, Parts, same_content, write_index
 from stp_bench.labels import LabelTable, some_frame
+from stp_bench.matching import CONTAINERS, SUFFIXES, Joined, Tree, class_of, join, key_of, scan, some
+from stp_bench.metrics import UNLABELLED
 from stp_bench.probing import FileFacts, probe_files
 from stp_bench.progress import Reporter
 from stp_bench.real import RealSet
 from stp_bench.schema import Benchmark, Labels, Span, Target, Video
 from stp_bench.splits import TITLES, SplitLists, list_digest, read_lists
-
-SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm"})
-_NAMED = 3
-
-
-class VideoFile(NamedTuple):
-    """A video on the disk."""
-
-    relpath: str
-    folder: str
-    stem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """What lies below a folder of videos."""
-
-    root: Path
-    videos: tuple[VideoFile, ...]
-    archives: tuple[str, ...]
-    """Rar archives: an archive of archives that was unpacked in part leaves them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
-    """Videos on the disk against the names that lists and labels know."""
-
-    matched: Mapping[str, str]
-    """Video id to relative path."""
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    """Relative paths of videos that nobody lists."""
-    twice: Mapping[str, tuple[str, ...]]
-    """Video id to the several files that could be it."""
-    unlabelled: tuple[str, ...]
-    """Known videos without private labels."""
-    strange_labels: tuple[str, ...]
-    """Labelled videos that no list knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +62,12 @@ class Report:
     splits: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     """Lists and split to videos in train, in test and unused."""
     label_release: str
-    labels_verified: bool
+    labels_verified: bool | None
+    """None where no labels were published: those are somebody's own."""
     lists_verified: bool | None
     """None where there are no published lists."""
     notes: tuple[str, ...] = ()
-    """A sentence per deviation from the known figures, with its usual cause."""
+    """A sentence per deviation from the known figures, with its usual cause, or per limit of somebody's own set."""
 
 
 def prepare(
@@ -123,7 +88,8 @@ def prepare(
         kind: which data set (`stp_bench.real`).
         videos: folder with the videos, at any depth.
         home: the data home.
-        splits: folder or archive of the published split lists; None to look beside the videos.
+        splits: folder or archive of the published split lists; None to look beside the videos. Of somebody's own set
+            lists of either kind; None to make some by rule.
         label_file: label table or official release; None for the release that was imported into the data home.
         accept_unknown: take lists and labels that are not the published ones.
         skip_unreadable: leave unreadable videos out instead of failing.
@@ -147,80 +113,11 @@ def prepare(
         lock.acquire()
     try:
         return index_videos(
-            kind, scan(root), table, lists, workspace / "prepared", workspace=workspace,
+            kind, scan(root, suffixes=_suffixes(kind)), table, lists, workspace / "prepared", workspace=workspace,
             skip_unreadable=skip_unreadable, allow_missing=allow_missing, reporter=reporter, videos_root=str(root),
         )  # fmt: skip
     finally:
         lock.release()
-
-
-def scan(root: Path, start: Path | None = None) -> Tree:
-    """All videos below ``start`` (``root`` by default), with paths relative to ``root``, sorted.
-
-    Hidden files and folders are passed over (macOS puts a ``._name`` beside every file of a foreign disk). Links are
-    followed: people keep data sets on other disks.
-
-    Raises:
-        WorkError: a folder cannot be read.
-    """
-    videos: list[VideoFile] = []
-    archives: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    waiting = [start or root]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            state = folder.stat()
-            if (state.st_dev, state.st_ino) in seen:  # a link back to a folder above
-                continue
-            seen.add((state.st_dev, state.st_ino))
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    name, dot, suffix = entry.name.rpartition(".")
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        waiting.append(Path(entry.path))
-                    elif dot and suffix.lower() == "rar":
-                        archives.append(entry.name)
-                    elif dot and dot + suffix.lower() in SUFFIXES:
-                        relpath = _text(PurePosixPath(os.path.relpath(entry.path, root).replace(os.sep, "/")))
-                        videos.append(VideoFile(relpath, _text(folder.name), _text(name)))
-        except OSError as error:
-            why = (error.strerror or str(error)).lower()
-            raise WorkError(f"cannot read the folder {folder}", why, "mend its permissions") from error
-    return Tree(root=root, videos=tuple(sorted(videos)), archives=tuple(sorted(map(_text, archives))))
-
-
-def _text(name: object) -> str:
-    """A name in valid Unicode: no published video needs the replacement, a stray file may."""
-    return os.fsencode(str(name)).decode("utf-8", "replace")
-
-
-def join(tree: Tree, known: Set[str], labelled: Set[str], *, class_folders: bool) -> Joined:
-    """Match files with known names: by folder (whatever its case) and stem, or by stem alone."""
-    keys = {_key(video_id, class_folders): video_id for video_id in known}
-    files: dict[str, list[str]] = {}
-    extra: list[str] = []
-    for video in tree.videos:
-        key = f"{video.folder.lower()}/{video.stem}" if class_folders else video.stem
-        if key in keys:
-            files.setdefault(keys[key], []).append(video.relpath)
-        else:
-            extra.append(video.relpath)
-    return Joined(
-        matched={i: found[0] for i, found in sorted(files.items())},
-        missing=tuple(sorted(known - files.keys())),
-        extra=tuple(extra),
-        twice={i: tuple(found) for i, found in sorted(files.items()) if len(found) > 1},
-        unlabelled=tuple(sorted(known - labelled)),
-        strange_labels=tuple(sorted(labelled - known)),
-    )
-
-
-def _key(video_id: str, class_folders: bool) -> str:
-    folder, slash, stem = video_id.partition("/")
-    return f"{folder.lower()}/{stem}" if class_folders and slash else video_id
 
 
 def index_videos(
@@ -249,9 +146,8 @@ def index_videos(
         UserError: videos are missing, there twice or of another data set, or the labels are.
         WorkError: videos cannot be read, or the disk refused.
     """
-    table = _spelled_as(table, lists)
+    table, known = _named(kind, tree, table, lists)
     labelled = {i for i, row in table.rows.items() if any(found is not None for found in row.values())}
-    known = set(lists.ids) if lists is not None else set(table.rows)
     joined = join(tree, known, labelled, class_folders=kind.class_folders)
     report = _report(kind, tree, table, lists, joined, known, target)
     write_json(workspace / "report.json", dataclasses.asdict(report))
@@ -263,11 +159,12 @@ def index_videos(
     }
     with reporter.stage(f"decode {kind.name}", len(paths), "videos") as task:
         facts, unreadable = probe_files(paths, workspace / ".probed.jsonl", progress=task.update)
+    contents = {i: (fact.bytes, fact.sha256) for i, fact in facts.items()}
     report = dataclasses.replace(
         report,
         unreadable=dict(sorted(unreadable.items())),
         per_class=_per_class(kind, tree, joined, known, unreadable),
-        same_content=_same_content(facts),
+        same_content=same_content(contents),
     )
     if unreadable and not skip_unreadable:
         write_json(workspace / "report.json", dataclasses.asdict(report))
@@ -277,19 +174,21 @@ def index_videos(
         raise WorkError(what, f"such as {joined.matched[first]} ({why}); {where}", mend)
     if not facts:
         raise WorkError(f"no video of {kind.title} can be read", f"all {len(paths)} are damaged", "replace them")
-    described, rows = _videos(kind, table, lists, benchmark, joined.matched, facts, known)
     groups = {i: table.groups.get(i) or kind.group(i) for i in sorted(known)}
     official: Parts = lists.parts if lists is not None else {1: table.parts}
     every = kind.make_splits(kind, groups, official)
+    if kind.own:
+        kind = dataclasses.replace(kind, splits=len(every[OFFICIAL]))
+    described, rows = _videos(kind, table, lists, benchmark, joined.matched, facts, known)
     report = dataclasses.replace(
         report, indexed=len(rows), splits={name: _sides(parts, facts) for name, parts in every.items()}
     )
     empty = [f"{name} split {n}" for name, splits in report.splits.items() for n, c in splits.items()
              if not (c["train"] and c["test"])]  # fmt: skip
     if empty:
-        report = dataclasses.replace(report, notes=(*report.notes, f"lists with an empty side: {_some(empty)}"))
+        report = dataclasses.replace(report, notes=(*report.notes, f"lists with an empty side: {some(empty)}"))
     write_index(
-        target, described, rows, every[OFFICIAL], {i: (fact.bytes, fact.sha256) for i, fact in facts.items()},
+        target, described, rows, every[OFFICIAL], contents,
         {name: parts for name, parts in every.items() if name != OFFICIAL},
         **{**_manifest(table, lists, every, report), **manifest},
     )  # fmt: skip
@@ -297,12 +196,27 @@ def index_videos(
     return report
 
 
-def _spelled_as(table: LabelTable, lists: SplitLists | None) -> LabelTable:
-    """The labels under the names of the lists: classes are compared whatever their case, like folders."""
-    if lists is None:
-        return table
-    official = {_key(i, True): i for i in lists.ids}
-    name = {i: official.get(_key(i, True), i) for i in table.rows}
+def _named(kind: RealSet, tree: Tree, table: LabelTable, lists: SplitLists | None) -> tuple[LabelTable, set[str]]:
+    """The labels under the names of the videos that make up the set, and these names: those that the lists have, else
+    the labels. Of somebody's own set without lists nothing is known but what is there: its videos and labels."""
+    if lists is not None:
+        return _spelled_as(table, lists.ids), set(lists.ids)
+    if not kind.own:
+        return table, set(table.rows)
+    spelling: dict[str, str] = {}
+    found = {f"{spelling.setdefault(v.folder.lower(), v.folder)}/{v.stem}" for v in tree.videos}
+    table = _spelled_as(table, found)
+    return table, found | set(table.rows)
+
+
+def _spelled_as(table: LabelTable, names: Iterable[str]) -> LabelTable:
+    """The labels under these names: classes are compared whatever their case, like folders."""
+    official = {key_of(i, class_folders=True): i for i in names}
+    return _renamed(table, {i: official.get(key_of(i, class_folders=True), i) for i in table.rows})
+
+
+def _renamed(table: LabelTable, name: Mapping[str, str]) -> LabelTable:
+    """The labels under other names; as they are where two videos would get one name."""
     if all(i == n for i, n in name.items()) or len(set(name.values())) < len(name):
         return table
     return dataclasses.replace(
@@ -315,6 +229,8 @@ def _spelled_as(table: LabelTable, lists: SplitLists | None) -> LabelTable:
 
 
 def _labels(kind: RealSet, path: Path | None, home: Path, accept_unknown: bool) -> LabelTable:
+    if kind.own:
+        return _own_labels(kind, path)
     stored = (labels.stored(home, release) for release in kind.releases)
     path = path or next((table for table in stored if table.exists()), None)
     if path is None:
@@ -334,7 +250,26 @@ def _labels(kind: RealSet, path: Path | None, home: Path, accept_unknown: bool) 
     return table
 
 
+def _suffixes(kind: RealSet) -> Set[str]:
+    return CONTAINERS if kind.own else SUFFIXES
+
+
+def _own_labels(kind: RealSet, path: Path | None) -> LabelTable:
+    if path is None:
+        mend = "name a table with --labels, such as 'stp-bench annotate export' writes"
+        raise UserError(f"there are no labels of {kind.title}", "nobody else has labelled your videos", mend)
+    table = labels.read_table(path.expanduser())
+    if [(target.private, target.kind) for target in table.targets] != [(True, "multilabel")]:
+        why = f"it tells {', '.join(target.name for target in table.targets)}"
+        mend = "give yes-or-no columns of private attributes only: the action is the name of a video's folder"
+        raise UserError(f"{path} does not fit a data set of your own", why, mend)
+    # They may be of a folder further up: class and stem are what names a video here.
+    return _renamed(table, {i: "/".join(i.split("/")[-2:]) for i in table.rows})
+
+
 def _lists(kind: RealSet, path: Path | None, root: Path, accept_unknown: bool) -> SplitLists | None:
+    if kind.own:
+        return _own_lists(path.expanduser()) if path is not None else None
     if kind.lists is None:
         if path is not None:
             raise UserError(f"{kind.title} has no split lists to read", "its lists are made by rule", "drop --splits")
@@ -351,6 +286,14 @@ def _lists(kind: RealSet, path: Path | None, root: Path, accept_unknown: bool) -
         f"none of {', '.join(kind.list_names)} is there, packed or unpacked",
         f"get {kind.lists_from}",
     )
+
+
+def _own_lists(path: Path) -> SplitLists:
+    lists = read_lists(path, accept_unknown=True)
+    if sorted(lists.parts) != list(range(1, len(lists.parts) + 1)):
+        why = f"they are of splits {', '.join(map(str, sorted(lists.parts)))}"
+        raise UserError(f"the split lists in {path} cannot be used", why, "number the splits from 1 without a gap")
+    return lists
 
 
 def _report(
@@ -377,9 +320,9 @@ def _report(
         strange_labels=joined.strange_labels,
         per_class=_per_class(kind, tree, joined, known, ()),
         label_release=label_release(table),
-        labels_verified=bool(table.manifest.get("verified")),
-        lists_verified=lists.verified if lists is not None else None,
-        notes=tuple(_notes(kind, tree, table, lists, joined, known)),
+        labels_verified=None if kind.own else bool(table.manifest.get("verified")),
+        lists_verified=None if kind.own or lists is None else lists.verified,
+        notes=tuple((_own_notes if kind.own else _notes)(kind, tree, table, lists, joined, known)),
     )
 
 
@@ -412,14 +355,41 @@ def _notes(
         notes.append(f"the labels are not {table.release} as published")
     if left_out:
         notes.append(f"labels left out: {', '.join(f'{why} {count:,}' for why, count in left_out.items())}")
+    return notes + _gaps(kind, joined, known)
+
+
+def _own_notes(
+    kind: RealSet, tree: Tree, table: LabelTable, lists: SplitLists | None, joined: Joined, known: set[str]
+) -> list[str]:
+    """What limits a data set of which nothing was published."""
+    notes = []
+    if table.manifest.get("edited"):
+        notes.append("the label table was changed by hand since it was written")
+    private = table.targets[0].name
+    partly = [i for i in known if UNLABELLED in (table.rows.get(i, {}).get(private) or ())]
+    if partly:
+        notes.append(f"{len(partly):,} videos have attributes without a label ({some(sorted(partly))}): these are "
+                     "judged by the others")  # fmt: skip
+    groups = {i: group for i in known if (group := table.groups.get(i) or kind.group(i))}
+    if not groups:
+        notes.append("nothing says which videos belong together, so that one person may be on both sides of a split: "
+                     "groups.csv beside the videos, or --groups, would tell")  # fmt: skip
+    elif len(groups) < len(known):
+        notes.append(f"{len(known) - len(groups):,} of {len(known):,} videos are in no group: each is its own")
+    return notes + _gaps(kind, joined, known)
+
+
+def _gaps(kind: RealSet, joined: Joined, known: set[str]) -> list[str]:
+    """What only some of videos, lists and labels have."""
+    notes = []
     if joined.strange_labels:
         count = len(joined.strange_labels)
-        notes.append(f"{count:,} labelled videos are in no list ({_some(joined.strange_labels)})")
+        notes.append(f"{count:,} labelled videos are in no list ({some(joined.strange_labels)})")
     if joined.unlabelled:
-        notes.append(f"{len(joined.unlabelled):,} listed videos have no labels ({_some(joined.unlabelled)}), left out")
+        notes.append(f"{len(joined.unlabelled):,} listed videos have no labels ({some(joined.unlabelled)}), left out")
     if joined.extra:
         others = f"other videos{f' of {kind.source}' if kind.subset else ''}"
-        notes.append(f"{len(joined.extra):,} {others} are not in {kind.title} and stay out ({_some(joined.extra)})")
+        notes.append(f"{len(joined.extra):,} {others} are not in {kind.title} and stay out ({some(joined.extra)})")
     if joined.missing:
         coverage = 100 * len(joined.matched) / len(known)
         notes.append(f"{len(joined.missing):,} of {len(known):,} videos are missing: coverage {coverage:.1f} %")
@@ -435,16 +405,16 @@ def _per_class(
 ) -> dict[str, dict[str, int]]:
     if not kind.class_folders:
         return {}
-    classes = {_class(i).lower(): _class(i) for i in known}
+    classes = {class_of(i).lower(): class_of(i) for i in known}
     extra = set(joined.extra)
     folders = (video.folder.lower() for video in tree.videos if video.relpath in extra)
     counts = {
-        "known": Counter(map(_class, known)),
-        "matched": Counter(map(_class, joined.matched)),
-        "missing": Counter(map(_class, joined.missing)),
+        "known": Counter(map(class_of, known)),
+        "matched": Counter(map(class_of, joined.matched)),
+        "missing": Counter(map(class_of, joined.missing)),
         "extra": Counter(classes[folder] for folder in folders if folder in classes),
-        "unlabelled": Counter(map(_class, joined.unlabelled)),
-        "unreadable": Counter(map(_class, unreadable)),
+        "unlabelled": Counter(map(class_of, joined.unlabelled)),
+        "unreadable": Counter(map(class_of, unreadable)),
     }
     return {c: {what: count[c] for what, count in counts.items()} for c in sorted(classes.values())}
 
@@ -452,14 +422,16 @@ def _per_class(
 def _refuse(kind: RealSet, tree: Tree, joined: Joined, report: Report, where: str, *, allow_missing: bool) -> None:
     """Stop before anything is decoded if the names do not fit together."""
     root = tree.root
-    packed = f"{len(tree.archives)} rar archives lie there ({_some(tree.archives)})"
+    packed = f"{len(tree.archives)} rar archives lie there ({some(tree.archives)})"
     if not tree.videos:
-        why = packed if tree.archives else f"nothing there ends in {', '.join(sorted(SUFFIXES))}"
+        why = packed if tree.archives else f"nothing there ends in {', '.join(sorted(_suffixes(kind)))}"
         mend = "unpack each of them" if tree.archives else f"get {kind.videos_from}"
         raise UserError(f"there are no videos in {root}", why, mend)
+    if kind.own:
+        _refuse_layout(kind, tree)
     if not joined.matched:
         layout = "<class>/<name>" if kind.class_folders else "<name>"
-        why = f"none of its {len(tree.videos):,} files is named as one, {layout}: {_some(joined.extra)}"
+        why = f"none of its {len(tree.videos):,} files is named as one, {layout}: {some(joined.extra)}"
         raise UserError(f"there are no videos of {kind.title} in {root}", why, f"name the folder of {kind.title}")
     if joined.twice:
         video_id, files = next(iter(joined.twice.items()))
@@ -469,24 +441,36 @@ def _refuse(kind: RealSet, tree: Tree, joined: Joined, report: Report, where: st
     if len(joined.unlabelled) == report.known:
         why = f"none of its videos is among the {report.known:,} of {kind.title}"
         if joined.strange_labels:
-            why += f", but {_some(joined.strange_labels)}"
+            why += f", but {some(joined.strange_labels)}"
         raise UserError(f"the labels of {report.label_release} are of another data set", why, "choose other --labels")
+    if kind.own and joined.matched.keys() <= set(joined.unlabelled):
+        why = f"they label {some(joined.missing)}, and such videos are not in {root}"
+        raise UserError(f"the labels of {report.label_release} are of other videos", why, "choose other --labels")
     if joined.unlabelled and not allow_missing:
         what = f"{len(joined.unlabelled):,} of {report.known:,} videos of {kind.title} have no labels"
         mend = "complete the labels, or leave these videos out with --allow-missing"
-        raise UserError(what, f"such as {_some(joined.unlabelled)}; {where}", mend)
+        raise UserError(what, f"such as {some(joined.unlabelled)}; {where}", mend)
     if joined.missing and not allow_missing:
-        count = Counter(map(_class, joined.missing)) if kind.class_folders else Counter[str]()
+        count = Counter(map(class_of, joined.missing)) if kind.class_folders else Counter[str]()
         gone = [c for c, n in count.items() if n == report.per_class[c]["known"]]
         what = f"{len(joined.missing):,} of {report.known:,} videos of {kind.title} are missing in {root}"
-        why = f"such as {_some(joined.missing)}"
+        why = f"such as {some(joined.missing)}"
         mend = "complete the folder, or index what is there with --allow-missing"
         if gone:
-            why = f"whole classes are: {_some(gone)}"
+            why = f"whole classes are: {some(gone)}"
         if tree.archives:
             why += f", and {packed}: the archive was unpacked in part"
             mend = "unpack each of them, or index what is there with --allow-missing"
         raise UserError(what, f"{why}{_known_figure(kind, len(tree.videos))}; {where}", mend)
+
+
+def _refuse_layout(kind: RealSet, tree: Tree) -> None:
+    """Stop if folders do not tell the actions."""
+    mend = "put each video into a folder that is named after its action"
+    if outside := [video.relpath for video in tree.videos if "/" not in video.relpath]:
+        raise UserError(f"{len(outside):,} videos in {tree.root} are of no action", f"such as {some(outside)}", mend)
+    if len({video.folder.lower() for video in tree.videos}) < 2:
+        raise UserError(f"{kind.title} has a single action", f"all videos lie in {tree.videos[0].folder}", mend)
 
 
 def _videos(
@@ -501,7 +485,8 @@ def _videos(
     """The benchmark as its labels and lists describe it, and the rows of its index."""
     targets = table.targets
     if all(target.private for target in targets):
-        found = lists.classes if lists is not None else tuple(sorted({_class(i) for i in known}))
+        # Of somebody's own set, an action of which no video is labelled is none: it would lower the chance level.
+        found = lists.classes if lists is not None else tuple(sorted({*map(class_of, facts if kind.own else known)}))
         classes = benchmark.action.classes if benchmark is not None else found
         targets = (Target(name=kind.action, kind="multiclass", classes=classes), *targets)
     described = benchmark or Benchmark(
@@ -516,7 +501,7 @@ def _videos(
         of: dict[str, Labels | None] = {t.name: None for t in targets}
         of |= table.rows.get(video_id, {})
         if kind.class_folders:
-            of[kind.action] = (number[_class(video_id)],)
+            of[kind.action] = (number[class_of(video_id)],)
         spans = {}
         if table.spans:
             private = described.privacy.name
@@ -535,13 +520,6 @@ def _videos(
 def _within(spans: Sequence[Span], frames: int) -> tuple[Span, ...]:
     """Frame ranges cut to the decoded length: some published ones go beyond it."""
     return tuple(dataclasses.replace(s, end=min(s.end, frames - 1)) for s in spans if s.start < frames)
-
-
-def _same_content(facts: Mapping[str, FileFacts]) -> tuple[tuple[str, ...], ...]:
-    by_digest: dict[str, list[str]] = {}
-    for video_id, fact in sorted(facts.items()):
-        by_digest.setdefault(fact.sha256, []).append(video_id)
-    return tuple(tuple(ids) for ids in by_digest.values() if len(ids) > 1)
 
 
 def _sides(parts: Parts, indexed: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -568,7 +546,7 @@ def _manifest(
         },
         "list_files": None
         if lists is None
-        else {"family": lists.family, "verified": lists.verified, "sha256": dict(lists.digests)},
+        else {"family": lists.family, "verified": report.lists_verified, "sha256": dict(lists.digests)},
         "counts": {
             "known": report.known, "found": report.found, "matched": report.matched, "indexed": report.indexed,
             "missing": len(report.missing), "extra": len(report.extra), "unlabelled": len(report.unlabelled),
@@ -589,11 +567,3 @@ def _labels_digest(table: LabelTable) -> str:
         for span in table.spans.get(video_id, ()):
             digest.update(f"\0{span.start}-{span.end}:{','.join(map(str, span.labels))}".encode())
     return digest.hexdigest()
-
-
-def _class(video_id: str) -> str:
-    return video_id.partition("/")[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -3,15 +3,19 @@
 Each is a value; what differs between them (names, lists, where the action is told, which figures are right) is a
 field here, so that the code that prepares them asks for no name. Nothing of them is shipped: users bring the videos,
 the published split lists and the label releases. Figures are those of the official files.
+
+A data team's own videos are such a value too (`own`), of which nothing was published.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from stp_bench.errors import unknown_name
+from stp_bench.errors import UserError, unknown_name
 from stp_bench.index import OFFICIAL, Parts
+from stp_bench.matching import class_of, key_of
 from stp_bench.schema import Part
 from stp_bench.splits import (
     Family,
@@ -60,6 +64,9 @@ class RealSet:
     """Whether sources have disappeared, so that nobody has all videos: coverage is reported then, not demanded."""
     subset: bool = False
     """Whether it is a part of its source, so that other videos in the folder are to be expected."""
+    own: bool = False
+    """Whether nothing of it was published: what the folder and the labels hold is the set, with the split lists that
+    are given, if any are."""
     figures: Mapping[int, str] = field(default_factory=dict)
     """Other numbers of videos that are seen, and where they come from."""
     list_names: tuple[str, ...] = ()
@@ -83,9 +90,9 @@ def _ucf101_splits(kind: RealSet, groups: Mapping[str, str | None], official: Pa
 
 def _ranked_within_classes(kind: RealSet, groups: Mapping[str, str | None], official: Parts) -> Mapping[str, Parts]:
     """60/40 by title within a class, each class divided by itself; and as the paper does it."""
-    units = {i: f"{_folder(i)}/{group or i}" for i, group in groups.items()}
+    units = {i: f"{class_of(i)}/{group or i}" for i, group in groups.items()}
     return {
-        OFFICIAL: {n: ranked_split(kind.name, units, n - 1, _folder) for n in range(1, kind.splits + 1)},
+        OFFICIAL: {n: ranked_split(kind.name, units, n - 1, class_of) for n in range(1, kind.splits + 1)},
         "paper-random": _by_video(kind, groups),
     }
 
@@ -103,12 +110,27 @@ def _as_published(kind: RealSet, groups: Mapping[str, str | None], official: Par
     return {OFFICIAL: official}
 
 
+def _as_given_or_ranked(kind: RealSet, groups: Mapping[str, str | None], official: Parts) -> Mapping[str, Parts]:
+    """The lists that were given; without any, 60/40 by group (by video, where it has none).
+
+    Groups are divided class by class if each is of one class. One that spans classes, such as a person who acts in all
+    of them, is never divided: then all groups are ranked together.
+    """
+    if any(official.values()):
+        return {OFFICIAL: official}
+    units = {i: group or i for i, group in groups.items()}
+    classes: dict[str, set[str]] = {}
+    for video_id, unit in units.items():
+        classes.setdefault(unit, set()).add(class_of(video_id))
+    spanning = any(len(of) > 1 for of in classes.values())
+    stratum = {unit: "" if spanning else min(of) for unit, of in classes.items()}
+    return {
+        OFFICIAL: {n: ranked_split(kind.name, units, n - 1, stratum.__getitem__) for n in range(1, kind.splits + 1)}
+    }
+
+
 def _by_video(kind: RealSet, groups: Mapping[str, str | None]) -> Parts:
     return {n: ranked_split(kind.name, {i: i for i in groups}, n - 1) for n in range(1, kind.splits + 1)}
-
-
-def _folder(video_id: str) -> str:
-    return video_id.partition("/")[0]
 
 
 def _no_group(video_id: str) -> None:
@@ -237,6 +259,50 @@ SETS: tuple[RealSet, ...] = (
 )  # fmt: skip
 
 NAMES = tuple(kind.name for kind in SETS)
+
+
+OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What an own set may be called: a word that fits a folder, a column and a command."""
+
+
+def own(
+    name: str,
+    *,
+    source: str,
+    stride: int = 2,
+    groups: Mapping[str, str] | None = None,
+    splits: int = 5,
+    actions: int = 0,
+    attributes: tuple[str, ...] = (),
+    videos: int = 0,
+) -> RealSet:
+    """A data team's own videos, in class folders.
+
+    Args:
+        name: what it is to be called.
+        source: folder of the videos: sets of one folder share videos.
+        stride: sampling rate r.
+        groups: video id to what ties videos together; those that it does not name are each their own group.
+        splits: how many lists are made where none are given.
+        actions, attributes, videos: what it was found to hold, once it is prepared.
+
+    Raises:
+        UserError: a name that cannot be used.
+    """
+    if name in NAMES or not OWN_NAME.fullmatch(name):
+        known = name in NAMES
+        why = "that is a known data set" if known else "names are up to 64 lower-case letters, digits, '-' and '_'"
+        mend = "choose another name, or leave --own out" if known else "choose such a name"
+        raise UserError(f"{name!r} cannot name your own data set", why, mend)
+    if stride < 1:
+        raise UserError(f"bad sampling rate {stride}", "it counts frames from one to the next", "use 1 or more")
+    tied = {key_of(i, class_folders=True): group for i, group in (groups or {}).items()}
+    return RealSet(
+        name=name, title=name, source=source, stride=stride, action="action", actions=actions, attributes=attributes,
+        splits=splits, videos=videos, releases=(), class_folders=True, own=True,
+        group=lambda video_id: tied.get(key_of(video_id, class_folders=True)), make_splits=_as_given_or_ranked,
+        videos_from="your videos", license="your own",
+    )  # fmt: skip
 
 
 def find(name: str) -> RealSet:

@@ -42,6 +42,8 @@ class Setting:
     weights: str
     device: str
     seed: int
+    partial: bool = False
+    """Whether private labels of videos may be -1."""
 
 
 class Recognizer:
@@ -50,6 +52,7 @@ class Recognizer:
     def __init__(self, probe: Probe, target: Target, setting: Setting) -> None:
         run = setting.run
         self.probe, self.target, self._run = probe, target, run
+        self._partial = probe.judged == "frame" or (setting.partial and target.private)
         spec = setting.vit if probe.unit == "video" else vit.frame_spec(setting.vit)
         seed_everything(f"recognizer/{probe.name}/{setting.seed}")
         head_scale = 1.0 if setting.weights == "none" else 0.001  # learned features are worth protecting at first
@@ -73,14 +76,14 @@ class Recognizer:
             clips, _, frames = out.x_BCTHW.shape[:3]
             chosen_B = torch.randint(frames, (clips,), device=out.x_BCTHW.device)
             out = frames_of(out, chosen_B[:, None])
-        if partial := self.probe.judged == "frame":
+        if self.probe.judged == "frame":
             if batch.privacy_BTK is None:
                 raise RuntimeError(f"a probe of frames got batches without their labels of {self.target.name}")
             labels = batch.privacy_BTK[torch.arange(len(chosen_B), device=chosen_B.device), chosen_B]
         else:
             labels = _labels(batch, self.target)
         logits, smoothing = self._logits(out), self._run.label_smoothing
-        loss = recognition_loss(logits, labels, self.target, label_smoothing=smoothing, partial=partial)
+        loss = recognition_loss(logits, labels, self.target, label_smoothing=smoothing, partial=self._partial)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._run.grad_clip:

@@ -19,7 +19,9 @@ Space = Literal["rgb01", "free"]
 Sampling = Literal["exact", "videomae"]
 Labels = Sequence[int]
 """What is known of one unit and one target. Multiclass: the class number, alone. Multilabel: per class 1 (present),
-0 (absent) or -1 (not labelled). A tuple, or a compact array where a target has hundreds of classes."""
+0 (absent) or -1 (not labelled). A tuple, or a compact array where a target has `COMPACT` classes or more."""
+COMPACT = 64
+"""From so many classes on, labels are held in an array of bytes: eight bytes a class would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ Video ids are ``<class>/<file without suffix>``, the class in its official spell
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -25,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from stp_bench.errors import UserError
+from stp_bench.matching import CONTAINERS, SUFFIXES, class_of, some, without_suffix
 from stp_bench.schema import Part
 
 Family = Literal["hmdb51", "ucf101"]
@@ -86,10 +88,11 @@ _LIMIT = 2**26
 """Bytes that all lists (or an archive of them) may have: the real ones have less than two million."""
 _FILE_LIMIT = 2**22
 _DEPTH = 4
+_NAME = 512
+"""Characters of a group's name."""
 _HMDB_FILE = re.compile(r"(.+)_test_split([1-9])\.txt")
 _UCF_FILE = re.compile(r"(train|test)list0?([1-9])\.txt")
 _HMDB_NAME = r"_[fuhl]_(?:cm|nm)_np\d+_(?:fr|le|ri|ba)_(?:med|bad|goo)_\d+"
-_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,10 +216,10 @@ def fifth_of_titles(split: int, training: Sequence[str]) -> set[str]:
     clips: dict[str, list[str]] = {}
     for video_id in training:
         clips.setdefault(hmdb51_title(video_id) or video_id, []).append(video_id)
-    room = {action: count // 5 for action, count in Counter(map(_class, training)).items()}
+    room = {action: count // 5 for action, count in Counter(map(class_of, training)).items()}
     held: set[str] = set()
     for title in _ranked("hmdb51-validation", split - 1, clips):
-        takes = Counter(map(_class, clips[title]))
+        takes = Counter(map(class_of, clips[title]))
         if all(count <= room[action] for action, count in takes.items()):
             room = {action: left - takes[action] for action, left in room.items()}
             held.update(clips[title])
@@ -241,6 +244,35 @@ def ranked_split(
         unit for inside in strata.values() for unit in _ranked(benchmark, seed, inside)[: (6 * len(inside) + 5) // 10]
     }
     return {i: "train" if unit in train else "test" for i, unit in sorted(units.items())}
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Video id to group, of a CSV file with the columns ``video_id`` and ``group``; a blank group says nothing.
+
+    Raises:
+        UserError: no such file, or it is not such a table.
+    """
+    try:
+        with path.open("rb") as handle:
+            content = handle.read(_LIMIT + 1)
+        if len(content) > _LIMIT:
+            raise UserError(f"{path} is refused", "it is far too large for a table of groups", "check the path")
+        rows = list(csv.reader(content.decode("utf-8-sig").splitlines(), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or f"it is no CSV file in UTF-8 ({error})"
+        raise UserError(f"cannot read groups from {path}", reason[:1].lower() + reason[1:], "check the path") from error
+    if not rows or rows[0] != ["video_id", "group"]:
+        raise UserError(f"cannot read groups from {path}", "its columns are not video_id, group", "name them so")
+    groups: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) not in (0, 2):
+            raise UserError(f"cannot read groups from {path}", f"row {number} has {len(row)} cells, not 2", "mend it")
+        if row and not (row[1].isprintable() and len(row[1]) <= _NAME):
+            raise UserError(f"cannot read groups from {path}", f"row {number} has an unusable name", "mend it")
+        if row and row[1] and groups.setdefault(without_suffix(row[0], CONTAINERS), row[1]) != row[1]:
+            why = f"row {number} puts {row[0]!r:.80} into a second group"
+            raise UserError(f"cannot read groups from {path}", why, "leave one of the two")
+    return groups
 
 
 def _ranked(benchmark: str, seed: int, units: Iterable[str]) -> list[str]:
@@ -350,7 +382,7 @@ def _lines(path: Path, name: str, content: bytes) -> Iterator[tuple[str, Sequenc
 def _listed(path: Path, where: str, name: str) -> str:
     """A listed file's name without its suffix."""
     stem, dot, suffix = name.rpartition(".")
-    if not stem or dot + suffix.lower() not in _SUFFIXES or "/" in name:
+    if not stem or dot + suffix.lower() not in SUFFIXES or "/" in name:
         raise _contradiction(path, where, f"{name!r} is not the name of a video", "download the lists again")
     return stem
 
@@ -409,28 +441,28 @@ def _hmdb51_differences(codes: Mapping[int, Mapping[str, str]], digests: Mapping
     published = _PUBLISHED["hmdb51"]
     if digests == published:
         return
-    classes = {_class(i) for listed in codes.values() for i in listed}
+    classes = {class_of(i) for listed in codes.values() for i in listed}
     if lacking := sorted(set(HMDB51_VIDEOS) - classes):
-        yield f"the lists of {len(lacking)} of 51 classes are missing ({_some(lacking)}), as after unpacking in part"
+        yield f"the lists of {len(lacking)} of 51 classes are missing ({some(lacking)}), as after unpacking in part"
     if strange := sorted(classes - set(HMDB51_VIDEOS)):
-        yield f"{len(strange)} classes are unknown ({_some(strange)})"
+        yield f"{len(strange)} classes are unknown ({some(strange)})"
     if lost := sorted(set(published) - set(digests)):
-        yield f"the lists of {_some(lost)} are missing"
+        yield f"the lists of {some(lost)} are missing"
     for split, listed in codes.items():
         if digests[f"split{split}"] == published.get(f"split{split}"):
             continue
-        count = Counter(map(_class, listed))
+        count = Counter(map(class_of, listed))
         wrong = [
             f"{c} has {count[c]} videos, not {HMDB51_VIDEOS[c]}"
             for c in sorted(classes & set(HMDB51_VIDEOS))
             if count[c] != HMDB51_VIDEOS[c]
         ]
-        coded = Counter((_class(i), code) for i, code in listed.items())
+        coded = Counter((class_of(i), code) for i, code in listed.items())
         odd = [c for c in sorted(classes) if (coded[c, "1"], coded[c, "2"]) != (70, 30)]
         if wrong:
-            yield f"split {split}: {_some(wrong)}"
+            yield f"split {split}: {some(wrong)}"
         elif odd:
-            yield f"split {split}: not 70 training and 30 test videos in {_some(odd)}"
+            yield f"split {split}: not 70 training and 30 test videos in {some(odd)}"
         elif not lacking:
             yield f"split {split}: names or codes differ"
 
@@ -494,13 +526,13 @@ def _ucf101_differences(
 ) -> Iterator[str]:
     published = _PUBLISHED["ucf101"]
     if lost := sorted(set(published) - set(digests)):
-        yield f"{_some(lost)} missing, as after unpacking in part"
+        yield f"{some(lost)} missing, as after unpacking in part"
     if digests["classInd.txt"] != published["classInd.txt"]:
         shared = [(c, n) for n, c in enumerate(UCF101_CLASSES, start=1) if c in numbers]
         if shared and all(numbers[c] == n - 1 for c, n in shared):
             yield "classInd.txt counts from 0, the published one from 1"
         elif lacking := [c for c in UCF101_CLASSES if c not in numbers]:
-            yield f"classInd.txt lacks {len(lacking)} of 101 classes ({_some(lacking)})"
+            yield f"classInd.txt lacks {len(lacking)} of 101 classes ({some(lacking)})"
         else:
             yield "classInd.txt has other index numbers or classes"
     for name, expected in _UCF_LINES.items():
@@ -508,12 +540,4 @@ def _ucf101_differences(
             count = sum(1 for line in files[name].splitlines() if line.strip())
             yield f"{name} has {count} videos, not {expected}" if count != expected else f"{name} has other names"
     if strange := sorted(set(digests) - set(published)):
-        yield f"{_some(strange)} unknown"
-
-
-def _class(video_id: str) -> str:
-    return video_id.partition("/")[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        yield f"{some(strange)} unknown"

@@ -87,7 +87,7 @@ def boxes(
         from stp_bench import catalogue, detection
         from stp_bench.detectors import find_detector
 
-        drawn = drawn_of(name, preset, seed)
+        drawn = drawn_of(name, preset, seed, home)
         if source is not None and (detector, weights) != (None, None):
             why = "a table that is taken over was found by something else"
             raise UserError("--detector and --weights do not fit --from", why, "leave them out")

@@ -33,7 +33,7 @@ def card(
         from stp_bench import card as cards
         from stp_bench import catalogue
 
-        drawn = drawn_of(name, preset, seed)
+        drawn = drawn_of(name, preset, seed, home)
         sizes, number = drawn.preset or SMALL, drawn.seed or 0
         dataset = catalogue.dataset(name, preset=sizes, seed=number, home=home, reporter=reporter)
         others = catalogue.neighbors(name, preset=sizes, seed=number, home=home)

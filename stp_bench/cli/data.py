@@ -90,7 +90,7 @@ def list_(as_json: Json = False, data_home: DataHome = None, debug: Debug = Fals
                     else f"made on first use, or by: stp-bench data synth {name} --preset {preset}",
                 }
             )
-    for kind in real.SETS:
+    for kind in (*real.SETS, *(catalogue.find(name, home) for name in catalogue.own(home))):
         steps = catalogue.steps(kind.name, home)
         rows.append(
             {
@@ -152,12 +152,13 @@ def synth(
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue, data
 
-        if catalogue.is_real(name):
+        home = home_of(data_home)
+        if catalogue.is_real(name, home):
             mend = f"get its videos, and point to them by 'stp-bench data prepare {name} --videos DIR'"
             raise UserError(f"{name} cannot be made", "it is a real data set", mend)
         preset, seed = preset or SMALL, seed or 0
         catalogue.benchmark(name, preset)
-        folder = out.expanduser().absolute() if out else data.folder(home_of(data_home), name, preset, seed)
+        folder = out.expanduser().absolute() if out else data.folder(home, name, preset, seed)
         dataset = catalogue.make(name, preset=preset, seed=seed, folder=folder, reporter=reporter)
     size = sum(count for count, _ in dataset.facts.values())
 
@@ -177,13 +178,17 @@ def synth(
     "Example: stp-bench data prepare p-hvu --videos sc --labels sc --accept-unknown"
 )
 def prepare(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A real data set of 'stp-bench data list'.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A real data set of 'stp-bench data list', or a new name with --own."),
+    ],
     videos: Annotated[Path, option(DATA, "Folder with the videos, at any depth.", "--videos", metavar="DIR")],
     splits: Annotated[
         Path | None,
         option(
             DATA,
-            "Folder, zip or tar of the official split lists. \\[default: looked for beside the videos]",
+            "Folder, zip or tar of the official split lists; with --own of lists in the manner of HMDB51 or UCF101. "
+            "\\[default: looked for beside the videos; with --own made by rule]",
             "--splits",
             metavar="PATH",
         ),
@@ -197,6 +202,29 @@ def prepare(
             metavar="FILE",
         ),
     ] = None,
+    own: Annotated[
+        bool,
+        option(
+            DATA,
+            "These are your own videos, in a folder per action, and --labels your own labels of them.",
+            "--own",
+        ),
+    ] = False,
+    groups: Annotated[
+        Path | None,
+        option(
+            DATA,
+            "With --own, table video_id,group of what must stay on one side of a split, such as people. \\[default: "
+            "groups.csv in the folder of the videos, if there is one]",
+            metavar="FILE",
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        option(
+            DATA, "With --own, sampling rate: frames from one of a clip to the next. \\[default: 2]", min=1, metavar="N"
+        ),
+    ] = None,
     accept_unknown: Annotated[
         bool, option(DATA, "Take lists and labels that are not the published ones.", "--accept-unknown")
     ] = False,
@@ -208,15 +236,25 @@ def prepare(
     data_home: DataHome = None,
     debug: Debug = False,
 ) -> None:
-    """Index a real data set: join its videos, official split lists and labels by name, and say what does not fit."""
-    with working(as_json=as_json) as reporter:
-        from stp_bench import prepare as preparing
-        from stp_bench import real
+    """Index a real data set: join its videos, official split lists and labels by name, and say what does not fit.
 
+    With --own, a data set of your own videos and labels: other commands then know it by NAME.
+    """
+    home = home_of(data_home)
+    with working(as_json=as_json) as reporter:
+        from stp_bench import catalogue
+        from stp_bench import prepare as preparing
+
+        if own:
+            kind = catalogue.own_set(name, videos=videos, groups=groups, stride=stride)
+        else:
+            kind = catalogue.to_prepare(name, home)
+            if (groups, stride) != (None, None):
+                mend = "leave them out, or add --own for videos of your own"
+                raise UserError(f"--groups and --stride do not fit {name}", "both are known of it", mend)
         report = preparing.prepare(
-            real.find(name), videos=videos, home=home_of(data_home), splits=splits, label_file=labels,
-            accept_unknown=accept_unknown, allow_missing=allow_missing, skip_unreadable=skip_unreadable,
-            reporter=reporter,
+            kind, videos=videos, home=home, splits=splits, label_file=labels, accept_unknown=accept_unknown,
+            allow_missing=allow_missing, skip_unreadable=skip_unreadable, reporter=reporter,
         )  # fmt: skip
 
     def tables() -> Iterator[RenderableType]:
@@ -239,7 +277,7 @@ def prepare(
             for number, side in splits.items():
                 sides.add_row(lists, number, *(str(side[key]) for key in ("train", "test", "unused")))
         yield sides
-        yield f"labels: {report.label_release}{'' if report.labels_verified else ' (not as published)'}"
+        yield f"labels: {report.label_release}{' (not as published)' if report.labels_verified is False else ''}"
         yield from (f"note: {escape(note)}" for note in report.notes)
         yield from (f"equal files: {escape(', '.join(ids))}" for ids in report.same_content)
         yield from (f"left out: {escape(i)}, {escape(why)}" for i, why in report.unreadable.items())
@@ -271,7 +309,7 @@ def store(
         from stp_bench import catalogue
         from stp_bench.clipstore import StoreRecipe, open_store
 
-        drawn = drawn_of(name, preset, seed)
+        drawn = drawn_of(name, preset, seed, home)
         dataset = catalogue.dataset(
             name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home, reporter=reporter
         )
@@ -314,7 +352,7 @@ def check(
     with working(as_json=as_json) as reporter:
         from stp_bench import catalogue, data
 
-        drawn = drawn_of(name, preset, seed)
+        drawn = drawn_of(name, preset, seed, home)
         dataset = catalogue.prepared(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
         others = catalogue.neighbors(name, preset=drawn.preset or SMALL, seed=drawn.seed or 0, home=home)
         with reporter.stage(f"check {name}", len(dataset.videos), "videos") as task:
@@ -392,7 +430,7 @@ class Drawn(NamedTuple):
     seed: int | None
 
 
-def drawn_of(name: str, preset: str | None, seed: int | None) -> Drawn:
+def drawn_of(name: str, preset: str | None, seed: int | None, home: Path) -> Drawn:
     """The preset and seed that a command asks for, or their defaults.
 
     Raises:
@@ -400,7 +438,7 @@ def drawn_of(name: str, preset: str | None, seed: int | None) -> Drawn:
     """
     from stp_bench import catalogue
 
-    if not catalogue.is_real(name):
+    if not catalogue.is_real(name, home):
         return Drawn(preset or SMALL, seed or 0)
     if preset is not None or seed is not None:
         raise UserError(f"--preset and --seed do not fit {name}", "its videos are not drawn", "leave them out")

@@ -45,6 +45,7 @@ def train_loader(
     privacy: Target | None,
     boxes: bool,
     frame_labels: Target | None = None,
+    partial: bool = False,
 ) -> Callable[[int], TrainBatches]:
     """A loader: epoch number to that epoch's batches, one random clip of every video.
 
@@ -63,14 +64,14 @@ def train_loader(
         privacy: target of ``privacy_BK``; None to withhold these labels.
         boxes: whether clips carry person boxes.
         frame_labels: target of ``privacy_BTK``, whose labels of single frames batches shall carry; None for none.
+        partial: whether ``privacy_BK`` may hold -1, of videos of which only some classes are labelled.
 
     Raises:
         UserError: a video is not in the store, or has no label for a target.
     """
     source = _Source(store, videos, clip, device, boxes)
-    labels = _Known(
-        _labels(videos, action), _labels(videos, privacy), FrameLabels(videos, frame_labels) if frame_labels else None
-    )
+    frames = FrameLabels(videos, frame_labels) if frame_labels else None
+    labels = _Known(_labels(videos, action), _labels(videos, privacy, partial=partial), frames)
     return lambda epoch: TrainBatches(source, augment, batch, (seed, epoch), labels)
 
 
@@ -392,17 +393,24 @@ class FrameLabels:
         return np.asarray(labels)
 
 
-def _labels(videos: Sequence[Video], target: Target | None) -> Tensor | None:
-    """Labels of a target: int64 class indices (V,), or int8 in {0, 1} (V, K)."""
+def _labels(videos: Sequence[Video], target: Target | None, *, partial: bool = False) -> Tensor | None:
+    """Labels of a target: int64 class indices (V,), or int8 in {0, 1} (V, K); also -1 where that is ``partial``."""
     if target is None:
         return None
     labels = [v.labels.get(target.name) for v in videos]
-    missing = [v.video_id for v, found in zip(videos, labels, strict=True) if found is None or UNLABELLED in found]
+    missing = [v.video_id for v, found in zip(videos, labels, strict=True) if found is None]
     if missing:
         raise UserError(
             f"{len(missing)} training videos have no {target.name} label",
             f"among them {missing[0]}",
             "leave them out of the split or label them",
+        )
+    some = [v.video_id for v, found in zip(videos, labels, strict=True) if found and UNLABELLED in found]
+    if some and not partial:
+        raise UserError(
+            f"{len(some)} training videos have a {target.name} label for some classes only",
+            f"among them {some[0]}, and what learns from these labels needs all of them",
+            "label them, or leave them out of the label table",
         )
     if target.kind == "multiclass":
         return torch.from_numpy(np.array(labels, np.int64).reshape(len(videos)))

@@ -9,8 +9,8 @@ The columns follow from what the table holds::
 
 A target's cells all blank mean that nobody labelled it; a lone ``|`` that nobody found any tag. ``NAME.json`` beside
 ``NAME.csv`` holds the targets with all their classes and says where the labels come from. Without it a table must be of
-the five attributes, as other programs write it: the columns of votes (``n_yes_face``, ...) and a column ``action`` are
-then passed over.
+the five attributes, as other programs write it. The columns of votes (``n_yes_face``, ...) and a column ``action`` are
+passed over.
 """
 
 from __future__ import annotations
@@ -43,8 +43,11 @@ _VOTES = re.compile(r"(n_yes|n_no|n_abstain|margin|source)_\w+")
 _PARTS: Mapping[str, Part] = {"train": "train", "test": "test"}
 
 
-def write_table(table: LabelTable, path: Path) -> None:
+def write_table(table: LabelTable, path: Path, *, votes: Mapping[str, Sequence[Any]] | None = None) -> None:
     """Write a table to ``path`` (CSV) and its manifest to ``<stem>.json`` beside it, whole or not at all.
+
+    Args:
+        votes: columns of votes to stand behind the labels, such as ``n_yes_face``, one value per video of the table.
 
     Raises:
         UserError: the table can't be told in columns (two columns of one name, or frame ranges of several targets);
@@ -61,8 +64,8 @@ def write_table(table: LabelTable, path: Path) -> None:
     with atomic_path(path, fsync=True) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as handle:
             writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(layout.header)
-            writer.writerows(_lines(table, layout))
+            writer.writerow([*layout.header, *(votes or {})])
+            writer.writerows(_beside(_lines(table, layout), votes) if votes else _lines(table, layout))
         document = {
             "schema": SCHEMA,
             "release": table.release,
@@ -151,6 +154,10 @@ def _lines(table: LabelTable, layout: _Layout) -> Iterator[list[Any]]:
             yield [*lead, span.start, span.end, *_cells(target, span.labels)]
         if not table.spans.get(video_id):
             yield [*lead, "", "", *_cells(target, None)]
+
+
+def _beside(lines: Iterator[list[Any]], votes: Mapping[str, Sequence[Any]]) -> Iterator[list[Any]]:
+    return ([*line, *of] for line, of in zip(lines, zip(*votes.values(), strict=True), strict=True))
 
 
 def _cells(target: Target, labels: Labels | None) -> list[str]:

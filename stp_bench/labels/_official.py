@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from stp_annotations import Release, attributes
@@ -14,8 +14,6 @@ from stp_bench.schema import Labels, Span, Target
 
 MAX_BYTES = 2**28
 """No published label file comes near this size; what is larger is refused before it is read."""
-
-_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".webm"})
 
 
 def five_attributes() -> Target:
@@ -150,12 +148,6 @@ def name_of(text: Any) -> str:
     if not text.isprintable() or "\\" in text or len(text) > 512 or any(p.strip() in ("", ".", "..") for p in parts):
         raise ValueError(f"{text!r:.60} is no name of a video")
     return text
-
-
-def without_suffix(name: str) -> str:
-    """A video's name without its container's suffix: releases and archives differ in that only."""
-    suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in _SUFFIXES else name
 
 
 def some_frame(spans: Iterable[Span], classes: int) -> Labels | None:

@@ -27,9 +27,9 @@ from stp_bench.labels._official import (
     parse_json,
     some_frame,
     unreadable,
-    without_suffix,
 )
 from stp_bench.labels._table import LabelTable
+from stp_bench.matching import without_suffix
 from stp_bench.schema import Span
 
 FOLDER = "PrivacyAttributes"

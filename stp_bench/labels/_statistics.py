@@ -101,11 +101,10 @@ def statistics(table: LabelTable) -> Statistics:
             found.append(_tags(table, target))
             continue
         rows = [labels for row in table.rows.values() if (labels := row.get(target.name)) is not None]
-        weights = [1] * len(rows)
         if target.kind == "multiclass":
             found.append(_multiclass(table, target, rows))
         else:
-            found.append(_multilabel(table, target, "video", rows, weights))
+            found.append(_multilabel(table, target, "video", rows, [1] * len(rows)))
         if table.spans and target.private:
             spans = [span for of in table.spans.values() for span in of]
             lengths = [span.end - span.start + 1 for span in spans]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from stp_bench.schema import Labels, Target
-
-_COMPACT = 64
-"""From so many classes on, labels are held in an array of bytes, as an index does."""
+from stp_bench.schema import COMPACT, Labels, Target
 
 
 def spread(numbers: Iterable[int], classes: int) -> Labels:
@@ -16,7 +13,7 @@ def spread(numbers: Iterable[int], classes: int) -> Labels:
     labels = array("b", bytes(classes))
     for number in numbers:
         labels[number] = 1
-    return labels if classes >= _COMPACT else tuple(labels)
+    return labels if classes >= COMPACT else tuple(labels)
 
 
 class TagRows(Mapping[str, Mapping[str, Labels | None]]):

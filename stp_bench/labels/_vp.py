@@ -14,10 +14,10 @@ from stp_bench.labels._official import (
     content_of,
     five_attributes,
     name_of,
-    without_suffix,
 )
 from stp_bench.labels._pickle import read_arrays
 from stp_bench.labels._table import LabelTable
+from stp_bench.matching import without_suffix
 
 _LIMIT = 2**25
 """Bytes: twenty times the larger of the two."""

@@ -41,12 +41,13 @@ def prepared(home: Path, name: str, tested: str = "b") -> Path:
     return folder
 
 
-def test_names_are_unique_and_each_is_embedded_or_real() -> None:
+def test_names_are_unique_and_each_is_embedded_or_real(tmp_path: Path) -> None:
     names = catalogue.names()
     assert len(set(names)) == len(names)
     assert {"synth-hmdb", "synth-ucf", "synth-pa", "synth-faces", "synth-scenes"} == set(catalogue.embedded())
-    assert {n for n in names if catalogue.is_real(n)} == set(real.NAMES) == set(names) - set(catalogue.embedded())
-    assert catalogue.is_real("vp-hmdb51@validation")
+    published = {n for n in names if catalogue.is_real(n, tmp_path)}
+    assert published == set(real.NAMES) == set(names) - set(catalogue.embedded())
+    assert catalogue.is_real("vp-hmdb51@validation", tmp_path)
     assert catalogue.count("vp-hmdb51", "small") == 6766 and catalogue.count("p-hvu", "") == 261224
 
 

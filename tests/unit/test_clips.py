@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stp_bench.clips import center_window, crop_offsets, tile_windows, train_window
+from stp_bench.clips import crop_offsets, tile_windows, train_window
 from stp_bench.clips import test_windows as windows_of_test
 from stp_bench.schema import ClipSpec
 
@@ -56,8 +56,8 @@ def test_test_clips_stay_inside_and_reach_from_the_first_to_the_last_strided_fra
 
 
 def test_the_central_clip_leaves_as_much_before_as_after():
-    assert center_window(79, spec())[0] == 24
-    assert center_window(10, spec(4, 2)).tolist() == [0, 2, 4, 6]  # five items, one to spare
+    assert windows_of_test(79, spec(), clips=1)[0, 0] == 24
+    assert windows_of_test(10, spec(4, 2), clips=1).tolist() == [[0, 2, 4, 6]]  # five items, one to spare
 
 
 @settings(deadline=None)

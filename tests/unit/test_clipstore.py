@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stp_bench.boxes import BoxTable
-from stp_bench.clips import center_window, crop_offsets
+from stp_bench.clips import crop_offsets
 from stp_bench.clips import test_windows as windows_of_test
 from stp_bench.clipstore import (
     Augment,
@@ -390,7 +390,7 @@ def test_the_central_view_is_the_middle_crop_of_the_middle_window(store, made):
     found = list(center_batches(store, videos, CLIP, batch=4, device="cpu", boxes=False))
     assert torch.cat([n for n, _ in found]).tolist() == list(range(len(videos)))
     x = torch.cat([c.x_BCTHW for _, c in found])[0]
-    frames = torch.from_numpy(store.read("v0", center_window(20, CLIP))).permute(0, 3, 1, 2) / 255
+    frames = torch.from_numpy(store.read("v0", windows_of_test(20, CLIP, clips=1)[0])).permute(0, 3, 1, 2) / 255
     plane, ((top, left),) = crop_offsets(24, 32, 16, crops=1)
     resized = torch.nn.functional.interpolate(frames, size=plane, mode="bilinear", align_corners=False)
     assert (x - resized[:, :, top : top + 16, left : left + 16].transpose(0, 1)).abs().max() < 1e-5

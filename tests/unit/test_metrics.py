@@ -158,26 +158,6 @@ def test_an_unlabelled_unit_counts_nowhere(case: tuple[np.ndarray, np.ndarray], 
     np.testing.assert_array_equal(metrics.prevalence(labels), metrics.prevalence(more))
 
 
-def test_views_are_averaged_as_probabilities_in_any_order() -> None:
-    scores = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.25, 0.75]])
-    unit = np.array([1, 0, 1, 1])
-    mean = metrics.average_views(scores, unit, 2)
-    np.testing.assert_array_equal(mean, [[1, 0], [0.25, 0.75]])
-    np.testing.assert_array_equal(mean, metrics.average_views(scores[::-1], unit[::-1], 2))
-
-
-def test_identical_views_give_the_score_of_one() -> None:
-    view = np.random.default_rng(0).random((3, 4), dtype=np.float32)
-    mean = metrics.average_views(np.repeat(view, 15, axis=0), np.repeat(np.arange(3), 15), 3)
-    np.testing.assert_array_equal(mean.astype(np.float32), view)
-
-
-@pytest.mark.parametrize("unit", [[0, 0], [0, 2]])
-def test_a_unit_without_views_is_an_error(unit: list[int]) -> None:
-    with pytest.raises(ValueError, match="at least one view"):
-        metrics.average_views(np.ones((2, 1)), unit, 2)
-
-
 def test_the_bootstrap_draws_whole_groups_and_as_many_as_there_are() -> None:
     group_V = metrics.group_index(["b", "a", "b", "c", "a", "b"])
     weights = metrics.resample(group_V, 500, seed=3)

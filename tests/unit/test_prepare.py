@@ -21,7 +21,8 @@ from stp_bench.errors import UserError, WorkError
 from stp_bench.files import read_json
 from stp_bench.index import Dataset
 from stp_bench.labels import LabelTable
-from stp_bench.prepare import Report, prepare, scan
+from stp_bench.matching import scan
+from stp_bench.prepare import Report, prepare
 from stp_bench.probing import probe_files
 from stp_bench.progress import Silent
 from stp_bench.schema import SplitRef, Target
