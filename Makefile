@@ -1,6 +1,6 @@
 # Each target sets itself up: it needs make, and Python 3.11 or newer, and nothing else.
 #   make demo   the main job on the embedded data: a table and a picture in minutes
-#   make test   all tests
+#   make test   all tests, with a real Label Studio in an environment of its own; with a real browser if Chromium is there
 #   make lint   formatting, lint, types, import contracts
 #   make check  lint and test, what the continuous integration runs
 #   make results  the tables and the picture of README.md, anew (hours on two cores)
@@ -10,6 +10,10 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Label Studio pins the versions of much that we use too, so it lives apart.
+STUDIO := $(VENV)-studio
+STUDIO_READY := $(STUDIO)/.ready
+STUDIO_VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' stp_bench/annotate/server.py)
 
 # The comparison of README.md: all methods, three seeds, both embedded benchmarks.
 METHODS := raw downsample-2x downsample-4x blackening blur-strong blur-weak collective vita spact stprivacy
@@ -24,8 +28,8 @@ help:
 demo: $(READY)
 	$(BIN)/stp-bench evaluate --method stprivacy --protocol unseen $(ARGS)
 
-test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) $(STUDIO_READY)
+	STP_BENCH_LABEL_STUDIO="$(abspath $(STUDIO)/bin/label-studio)" $(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -61,5 +65,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(STUDIO_READY): stp_bench/annotate/server.py | $(READY)
+	$(BIN)/python -m venv $(STUDIO)
+	$(STUDIO)/bin/python -m pip install --disable-pip-version-check --quiet label-studio==$(STUDIO_VERSION)
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(STUDIO) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,4 +1,5 @@
-"""Facts about privacy labels as data: the five attributes in their fixed order, and the label releases of others."""
+"""Facts about privacy labels as data: the five attributes in their fixed order, how annotators are to answer them, what
+their tables look like, and the label releases of others."""
 
 from __future__ import annotations
 
@@ -9,7 +10,13 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-__all__ = ["Attribute", "Release", "attributes", "releases"]
+__all__ = [
+    "GUIDELINE_VERSION", "Attribute", "Release", "attributes", "consent", "datasheet", "guidelines", "releases",
+]  # fmt: skip
+
+GUIDELINE_VERSION = "1"
+"""Of the wording that annotators answer to: the texts of the attributes and `guidelines`. Every vote carries it. A new
+wording raises it; a question that means something else is another attribute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,8 @@ class Attribute:
     """When a video is labelled 1."""
     no: str
     """When a video is labelled 0."""
+    keys: tuple[str, str, str]
+    """Keys of the labelling page for yes, no and not sure: a column of the keyboard per attribute, a row per answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,22 @@ class Release:
 @cache
 def attributes() -> tuple[Attribute, ...]:
     """The five attributes in the order of every table and file: face, skin color, gender, nudity, relationship."""
-    return tuple(Attribute(**entry) for entry in _entries("attributes.json"))
+    return tuple(Attribute(**entry | {"keys": tuple(entry["keys"])}) for entry in _entries("attributes.json"))
+
+
+def guidelines() -> str:
+    """What annotators read before they start, a piece of HTML: the rule, and per attribute examples and edge cases."""
+    return _text("guidelines.html")
+
+
+def consent() -> str:
+    """What people should know before they agree to annotate, in Markdown: the task, their data, their well-being."""
+    return _text("consent.md")
+
+
+def datasheet() -> str:
+    """The datasheet of a label release, in Markdown with ``${name}`` where its figures go (`string.Template`)."""
+    return _text("datasheet.md")
 
 
 @cache
@@ -90,5 +114,9 @@ def releases() -> Mapping[str, Release]:
 
 
 def _entries(file: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = json.loads(resources.files(__name__).joinpath(file).read_text(encoding="utf-8"))
+    entries: list[dict[str, Any]] = json.loads(_text(file))
     return entries
+
+
+def _text(file: str) -> str:
+    return resources.files(__name__).joinpath(file).read_text(encoding="utf-8")
