@@ -8,6 +8,7 @@ split.
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stp_bench.errors import UserError
-from stp_bench.files import fingerprint, read_json, write_json
+from stp_bench.errors import UserError, WorkError
+from stp_bench.files import fingerprint, write_json
 from stp_bench.predictions import Predictions, Reference
 from stp_bench.results import Result
 from stp_bench.scoring import score
@@ -26,6 +27,19 @@ TOLERANCE = 1e-9
 
 MOST_RESAMPLES = 10_000
 """A record may not make its checker work for longer."""
+
+MOST_BYTES = 2_000_000
+"""Of a record's file: hundreds of times what a result takes."""
+
+MOST_NUMBER = 2**31
+"""Seeds and splits are below it."""
+
+_NAME = re.compile(r"[^<>\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]{1,200}")
+"""Names that a page can show: no markup, and no characters that hide or turn around what stands beside them."""
+
+_CARD: Mapping[str, type] = {
+    "title": str, "version": int, "learned": bool, "identity": bool, "needs": list, "reference": str, "source": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +65,10 @@ class Record:
     submitter: str
     date: datetime.date
     tables: str
-    """Where ``predictions.parquet`` and ``reference.parquet`` can be had: an address or a folder."""
+    """Where ``predictions.parquet`` and ``reference.parquet`` can be had: a folder beside the record, or an address."""
+    card: Mapping[str, Any] | None = None
+    """What the method says of itself: title, version, whether it is learned, whether it leaves videos as they are
+    (``identity``), what it needs, where it was published, which package it came from. None if that is not known."""
 
     @property
     def key(self) -> Key:
@@ -75,13 +92,18 @@ class Record:
         what = "_".join([self.result.method, self.result.protocol, self.result.on])
         digest = fingerprint(asdict(self.key))[:12]
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", what).strip(".-")
-        return f"{plain}_{digest}_seed-{self.result.seed}_{self.date.isoformat()}.json"
+        return f"{plain[:100]}_{digest}_seed-{self.result.seed}_{self.date.isoformat()}.json"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        head = {"submitter": self.submitter, "date": self.date.isoformat(), "tables": self.tables}
+        card = {} if self.card is None else {"card": dict(self.card)}
+        return head | card | {"result": self.result.to_dict()}
 
     def write(self, folder: Path) -> Path:
         """Write the record into ``folder`` under its `file_name`; returns the path."""
         path = folder / self.file_name
-        head = {"submitter": self.submitter, "date": self.date.isoformat(), "tables": self.tables}
-        write_json(path, head | {"result": self.result.to_dict()})
+        write_json(path, self.to_dict())
         return path
 
 
@@ -97,13 +119,40 @@ class Difference:
         return f"{self.field} is {self.recorded!r} in the record but {self.recomputed!r} by its predictions"
 
 
-def record_of(result: Result, *, submitter: str, date: datetime.date, tables: str) -> Record:
+def record_of(
+    result: Result, *, submitter: str, date: datetime.date, tables: str, card: Mapping[str, Any] | None = None
+) -> Record:
     """The record of a result.
 
     Raises:
-        UserError: nobody is named as its submitter, or no place of its tables.
+        UserError: a field is empty, or not one that a record may hold.
     """
-    return _record({"submitter": submitter, "date": date.isoformat(), "tables": tables}, result, "the new record")
+    head = {"submitter": submitter, "date": date.isoformat(), "tables": tables, "card": card}
+    return _record(head, result, "the new record")
+
+
+def record_from(document: Any, source: str) -> Record:
+    """The record in a JSON document.
+
+    Raises:
+        UserError: it is not a record; the message names the field.
+    """
+    if not isinstance(document, Mapping) or "result" not in document:
+        raise _refused(source, "field 'result' is missing")
+    return _record(document, Result.from_dict(document["result"], source), source)
+
+
+def read_record(path: Path) -> Record:
+    """The record in a file.
+
+    Raises:
+        UserError: there is none, it is not a record, or not the one that its name says.
+        WorkError: the file is not JSON.
+    """
+    record = record_from(_read(path), str(path))
+    if record.file_name != path.name:
+        raise UserError(f"{path} is refused", f"its content belongs to {record.file_name}", "write the record again")
+    return record
 
 
 def read_records(folder: Path) -> tuple[Record, ...]:
@@ -113,18 +162,7 @@ def read_records(folder: Path) -> tuple[Record, ...]:
         UserError: a file is not a record, or not the one that its name says (two records can't share a name).
         WorkError: a file is not JSON.
     """
-    records = []
-    for path in sorted(folder.glob("*.json")):
-        document = read_json(path)
-        if not isinstance(document, Mapping) or "result" not in document:
-            raise _refused(str(path), "field 'result' is missing")
-        record = _record(document, Result.from_dict(document["result"], str(path)), str(path))
-        if record.file_name != path.name:
-            raise UserError(
-                f"{path} is refused", f"its content belongs to {record.file_name}", "write the record again"
-            )
-        records.append(record)
-    return tuple(records)
+    return tuple(read_record(path) for path in sorted(folder.glob("*.json")))
 
 
 def check(record: Record, predictions: Predictions, reference: Reference) -> tuple[Difference, ...]:
@@ -163,8 +201,27 @@ def _differences(field: str, recorded: Any, recomputed: Any) -> Iterator[Differe
 
 def _agree(recorded: Any, recomputed: Any) -> bool:
     if isinstance(recorded, (int, float)) and isinstance(recomputed, (int, float)):
-        return math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        try:
+            return math.isclose(recorded, recomputed, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        except OverflowError:  # a whole number that no float can hold
+            return False
     return bool(recorded == recomputed)
+
+
+def _read(path: Path) -> Any:
+    """The JSON document in a file of bounded size."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"cannot read {path}", "there is no such file", "check the path") from error
+    if len(content) > MOST_BYTES:
+        raise _refused(str(path), f"it is larger than {MOST_BYTES // 1_000_000} MB")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = f"it is not a JSON document ({str(error)[:100]})"
+        raise WorkError(f"cannot read {path}", reason, "restore or remove it") from error
 
 
 def _record(head: Mapping[str, Any], result: Result, source: str) -> Record:
@@ -174,8 +231,54 @@ def _record(head: Mapping[str, Any], result: Result, source: str) -> Record:
     try:
         date = datetime.date.fromisoformat(head["date"])
     except ValueError as error:
-        raise _refused(source, f"field 'date' is {head['date']!r} instead of YYYY-MM-DD") from error
-    return Record(result=result, submitter=head["submitter"], date=date, tables=head["tables"])
+        raise _refused(source, f"field 'date' is {head['date']!r:.40} instead of YYYY-MM-DD") from error
+    if "://" in head["tables"] and not head["tables"].startswith("https://"):
+        raise _refused(source, "field 'tables' is an address but does not start with https://")
+    card = _card(head.get("card"), source)
+    record = Record(result=result, submitter=head["submitter"], date=date, tables=head["tables"], card=card)
+    for field, value in _names(record):
+        if not _NAME.fullmatch(value):
+            raise _refused(source, f"field {field!r} holds markup or control characters, is empty or too long")
+    for field, number in (("result.seed", result.seed), ("result.split", result.split)):
+        if not 0 <= number < MOST_NUMBER:
+            raise _refused(source, f"field {field!r} is out of range")
+    return record
+
+
+def _card(card: Any, source: str) -> Mapping[str, Any] | None:
+    if card is None:
+        return None
+    if not isinstance(card, Mapping):
+        raise _refused(source, "field 'card' is not an object")
+    for name, kind in _CARD.items():
+        if type(card.get(name)) is not kind:
+            raise _refused(source, f"field 'card.{name}' is missing or of another type")
+    if not all(isinstance(need, str) for need in card["needs"]):
+        raise _refused(source, "field 'card.needs' is not a list of names")
+    if not 0 <= card["version"] < MOST_NUMBER:
+        raise _refused(source, "field 'card.version' is out of range")
+    return {name: card[name] for name in _CARD}
+
+
+def _names(record: Record) -> Iterator[tuple[str, str]]:
+    """What a page shows as a name or a heading: field and text."""
+    yield "submitter", record.submitter
+    yield "tables", record.tables
+    result = record.result
+    for field in ("method", "protocol", "on", "preset", "weights", "precision"):
+        yield f"result.{field}", getattr(result, field)
+    for field, value in (("variant", result.variant), ("fit_on", result.fit_on), ("data", result.data["preset"])):
+        if value is not None:
+            yield f"result.{field}", value
+    for kind, block in {"": result.metrics, **result.metrics["attackers"]}.items():
+        for name in (block or {}).get("per_attribute", ()):
+            yield f"result.metrics.{f'attackers.{kind}.' if kind else ''}per_attribute", name
+    if record.card is not None:
+        for field in ("title", "reference", "source"):
+            if record.card[field]:
+                yield f"card.{field}", record.card[field]
+        for need in record.card["needs"]:
+            yield "card.needs", need
 
 
 def _refused(source: str, why: str) -> UserError:
