@@ -34,14 +34,23 @@ class Check:
 
 
 OPTIONAL = {
-    "fiftyone": "pip install fiftyone, to look at videos in the FiftyOne App",
     "label-studio-sdk": "pip install label-studio-sdk, to collect labels with Label Studio",
 }
 
 
 def examine(home: Path) -> list[Check]:
     """All checks. Takes a few seconds, since torch is imported; writes and removes small files in ``home``."""
-    return [*_versions(), *_torch(), *_devices(), *_video(), *_methods(), _home(home), *_optional()]
+    return [
+        *_versions(),
+        *_torch(),
+        *_devices(),
+        *_video(),
+        *_methods(),
+        _home(home),
+        *_optional(),
+        _label_studio(home),
+        *_viewer(),
+    ]
 
 
 def healthy(checks: list[Check]) -> bool:
@@ -153,6 +162,37 @@ def _home(home: Path) -> Check:
 def _optional() -> Iterator[Check]:
     for package, mend in OPTIONAL.items():
         yield _installed("optional", package, "absent", mend)
+
+
+def _label_studio(home: Path) -> Check:
+    """The labelling server that the ``annotate`` commands would talk to: version, edition, kind of token."""
+    from stp_bench.annotate import server
+    from stp_bench.annotate.session import server_address
+    from stp_bench.annotate.studio import Studio
+
+    try:
+        url = server_address(os.environ.get(server.URL_VARIABLE) or server.local_url(home) or server.DEFAULT_URL)
+        token = os.environ.get(server.TOKEN_VARIABLE, "").strip() or server.local_token(home, url)
+        if not token:
+            why = f"none runs here, and {server.TOKEN_VARIABLE} is not set" if url == server.DEFAULT_URL else "no token"
+            return Check("optional", "Label Studio server", "absent", why, "start one: stp-bench annotate serve")
+        found = Studio(url, token)
+    except BenchError as error:
+        return Check("optional", "Label Studio server", "absent", f"{error.what}, {error.why}", error.mend)
+    kind = "legacy token" if found.legacy_token else "personal access token"
+    detail = f"{found.server.edition} {found.server.release} at {url}, {kind}"
+    return Check("optional", "Label Studio server", "ok", detail)
+
+
+def _viewer() -> Iterator[Check]:
+    """FiftyOne and the database that it would use; neither is started."""
+    from stp_bench.viewer import INSTALL, state
+
+    found = state()
+    yield _installed("inspection", "fiftyone", "absent", INSTALL)
+    if found.installed:
+        there = found.database is not None
+        yield Check("inspection", "database", "ok" if there else "absent", found.database or found.why, found.mend)
 
 
 def _installed(area: str, package: str, failure: State, mend: str) -> Check:

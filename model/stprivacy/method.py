@@ -100,7 +100,9 @@ class Anonymizer:
         with torch.no_grad():
             out = network(clips.x_BCTHW, self.alpha)
         told = network.has_psb and not self.config.mask_blind
-        return Anonymized(out.x_BCTHW.float(), out.keep_BLN.float() if told else None, network.space)
+        if not told:
+            return Anonymized(out.x_BCTHW.float(), space=network.space)
+        return Anonymized(out.x_BCTHW.float(), out.keep_BLN.float(), network.space, out.keep_MBLN.float())
 
 
 class Initialization:

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import stp_bench
-from stp_bench.cli import anonymize, boxes, card, data, doctor, labels, methods, run, stored
+from stp_bench.cli import (
+    annotate,
+    anonymize,
+    boxes,
+    card,
+    data,
+    doctor,
+    inspect,
+    labels,
+    leaderboard,
+    methods,
+    reproduce,
+    run,
+    stored,
+)
 from stp_bench.cli._errors import PROGRAM, Group
 
 app = typer.Typer(
@@ -36,15 +50,19 @@ def _root(
     """Options of the program itself."""
 
 
-RUN, DATA, HELP = "The main job", "Data and methods", "This machine"
+RUN, RESULTS, DATA, HELP = "The main job", "Results", "Data and methods", "This machine"
 app.command(rich_help_panel=RUN, epilog=run.EVALUATE_EXAMPLE)(run.evaluate)
 app.command(rich_help_panel=RUN, epilog=run.TRAIN_EXAMPLE)(run.train)
+app.command(rich_help_panel=RUN, epilog=reproduce.EXAMPLE)(reproduce.reproduce)
 app.command(rich_help_panel=RUN, epilog=anonymize.EXAMPLE)(anonymize.anonymize)
+app.command(rich_help_panel=RUN, epilog=inspect.EXAMPLE)(inspect.inspect)
 data.app.command("boxes", epilog=boxes.EXAMPLE)(boxes.boxes)
 data.app.command("card", epilog=card.EXAMPLE)(card.card)
 app.add_typer(stored.runs, name="runs", rich_help_panel=RUN)
+app.add_typer(leaderboard.app, name="leaderboard", rich_help_panel=RESULTS)
 app.add_typer(data.app, name="data", rich_help_panel=DATA)
 app.add_typer(labels.app, name="labels", rich_help_panel=DATA)
+app.add_typer(annotate.app, name="annotate", rich_help_panel=DATA)
 app.add_typer(methods.app, name="methods", rich_help_panel=DATA)
 app.add_typer(stored.cache, name="cache", rich_help_panel=HELP)
 app.command(rich_help_panel=HELP, epilog="Example: stp-bench doctor")(doctor.doctor)
