@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -60,6 +61,19 @@ def working(*, as_json: bool = False) -> Iterator[Reporter]:
     finally:
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(handler)
+
+
+def announce_download(weights: str | None, home: Path, reporter: Reporter) -> None:
+    """Say what ``--weights pretrained`` may fetch, and keep it in the data home.
+
+    To be called before the library that fetches is imported, since it reads its folder then.
+    """
+    if weights == "pretrained":
+        folder = os.environ.setdefault("HF_HOME", str(home / "weights"))
+        reporter.say(
+            "--weights pretrained: ViT-S/16 weights (DeiT-S, ImageNet, 88 MB) come from huggingface.co "
+            f"unless they are in {folder} already"
+        )
 
 
 class _ToReporter(logging.Handler):

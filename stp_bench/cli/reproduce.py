@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from stp_bench.cli._io import show, table, working
+from stp_bench.cli._io import announce_download, show, table, working
 from stp_bench.cli._options import (
     COMPUTE,
     METHOD,
@@ -27,7 +27,6 @@ from stp_bench.cli._options import (
     home_of,
     option,
 )
-from stp_bench.cli.run import _announce_download
 from stp_bench.errors import WorkError
 from stp_bench.files import fingerprint
 
@@ -96,7 +95,7 @@ def reproduce(
     """
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
-        _announce_download(weights, home, reporter)
+        announce_download(weights, home, reporter)
         from stp_bench import reproduce as work
         from stp_bench.jobs import pick_device
         from stp_bench.launch import Resources

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import RenderableType
 
 from stp_bench import config
 from stp_bench.cli._errors import explained
-from stp_bench.cli._io import show, working
+from stp_bench.cli._io import announce_download, show, working
 from stp_bench.cli._options import (
     COMPUTE,
     DATA,
@@ -105,7 +104,7 @@ def evaluate(
     settings_of = _settings_of(settings or [], chosen)
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
-        _announce_download(weights, home, reporter)
+        announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
         from stp_bench.jobs import Request, preset_of
 
@@ -258,7 +257,7 @@ def train(
     settings_of = _settings_of(settings or [], [spec])
     home = home_of(data_home)
     with working(as_json=as_json) as reporter:
-        _announce_download(weights, home, reporter)
+        announce_download(weights, home, reporter)
         from stp_bench import evaluate as work
         from stp_bench.checkpoints import CARD, WEIGHTS
         from stp_bench.jobs import Request
@@ -299,19 +298,6 @@ def _check_keep(
         owners = {"run": config.RunConfig, spec.name: spec.config}
         own = config.split_overrides(settings_of[spec.name], owners)[spec.name]
         check_keep(keep, spec, spec.configure(preset, own), vit)
-
-
-def _announce_download(weights: str | None, home: Path, reporter: Reporter) -> None:
-    """Say what ``--weights pretrained`` may fetch, and keep it in the data home.
-
-    To be called before the library that fetches is imported, since it reads its folder then.
-    """
-    if weights == "pretrained":
-        folder = os.environ.setdefault("HF_HOME", str(home / "weights"))
-        reporter.say(
-            "--weights pretrained: ViT-S/16 weights (DeiT-S, ImageNet, 88 MB) come from huggingface.co "
-            f"unless they are in {folder} already"
-        )
 
 
 def _distinct(specs: list[MethodSpec]) -> list[MethodSpec]:
