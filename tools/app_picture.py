@@ -6,6 +6,7 @@ python tools/app_picture.py LINK docs/images/inspect.png
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.route("**/*", lambda r: r.continue_() if "127.0.0.1" in r.request.url else r.abort())
         page.goto(link)
-        page.get_by_text("groups").first.wait_for(timeout=90_000)
+        page.get_by_text(re.compile(r"^[0-9,]+ (groups|samples)")).first.wait_for(timeout=180_000)
         if (dismiss := page.get_by_text("Dismiss")).count():
             dismiss.first.click()
         page.wait_for_timeout(5000)  # thumbnails are drawn one by one
