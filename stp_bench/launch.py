@@ -212,14 +212,13 @@ def _start(ray: Any, more: Mapping[str, Any]) -> None:
 
 
 def _check_offer(ray: Any, resources: Resources) -> None:
-    """Refuse what would wait for ever."""
-    offered = ray.cluster_resources()
-    for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        if wanted > offered.get(kind, 0):
-            raise UserError(
-                f"no worker of Ray can run a cell with {wanted} {kind}", f"it offers {offered.get(kind, 0):g}",
-                "ask for less per cell",
-            )  # fmt: skip
+    """Refuse what would wait for ever: a cell runs on one machine."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(m.get("CPU", 0) >= resources.cpus and m.get("GPU", 0) >= resources.gpus for m in machines):
+        return
+    offered = "; ".join(f"{m.get('CPU', 0):g} CPU and {m.get('GPU', 0):g} GPU" for m in machines) or "nothing"
+    wanted = f"{resources.cpus:g} CPU and {resources.gpus:g} GPU"
+    raise UserError(f"no machine of Ray can run a cell with {wanted}", f"they offer {offered}", "ask for less per cell")
 
 
 class _Ray:

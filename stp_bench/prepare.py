@@ -370,6 +370,15 @@ def _own_notes(
     if partly:
         notes.append(f"{len(partly):,} videos have attributes without a label ({some(sorted(partly))}): these are "
                      "judged by the others")  # fmt: skip
+    strangers = sorted(kind.tied - {key_of(i, class_folders=True) for i in known})
+    if strangers and len(strangers) == len(kind.tied):
+        what, why = (
+            "the table of groups is of other videos",
+            f"none of its names, such as {some(strangers)}, is known here",
+        )
+        raise UserError(what, why, "name them as the videos are, e.g. run/clip_1.mp4")
+    if strangers:
+        notes.append(f"{len(strangers):,} rows of the table of groups name no video ({some(strangers)})")
     groups = {i: group for i in known if (group := table.groups.get(i) or kind.group(i))}
     if not groups:
         notes.append("nothing says which videos belong together, so that one person may be on both sides of a split: "

@@ -67,6 +67,8 @@ class RealSet:
     own: bool = False
     """Whether nothing of it was published: what the folder and the labels hold is the set, with the split lists that
     are given, if any are."""
+    tied: frozenset[str] = frozenset()
+    """Keys of the videos that a table of groups names, of an own set."""
     figures: Mapping[int, str] = field(default_factory=dict)
     """Other numbers of videos that are seen, and where they come from."""
     list_names: tuple[str, ...] = ()
@@ -282,12 +284,13 @@ def own(
         name: what it is to be called.
         source: folder of the videos: sets of one folder share videos.
         stride: sampling rate r.
-        groups: video id to what ties videos together; those that it does not name are each their own group.
+        groups: video id, of this folder or of one further up, to what ties videos together; those that it does not
+            name are each their own group.
         splits: how many lists are made where none are given.
         actions, attributes, videos: what it was found to hold, once it is prepared.
 
     Raises:
-        UserError: a name that cannot be used.
+        UserError: a name that cannot be used, or two groups of one video.
     """
     if name in NAMES or not OWN_NAME.fullmatch(name):
         known = name in NAMES
@@ -296,10 +299,15 @@ def own(
         raise UserError(f"{name!r} cannot name your own data set", why, mend)
     if stride < 1:
         raise UserError(f"bad sampling rate {stride}", "it counts frames from one to the next", "use 1 or more")
-    tied = {key_of(i, class_folders=True): group for i, group in (groups or {}).items()}
+    tied: dict[str, str] = {}
+    for video_id, group in (groups or {}).items():
+        key = key_of("/".join(video_id.split("/")[-2:]), class_folders=True)
+        if tied.setdefault(key, group) != group:
+            why = f"{video_id} is in {group!r}, and {key} in {tied[key]!r}"
+            raise UserError("one video is in two groups", why, "leave one of the two rows")
     return RealSet(
         name=name, title=name, source=source, stride=stride, action="action", actions=actions, attributes=attributes,
-        splits=splits, videos=videos, releases=(), class_folders=True, own=True,
+        splits=splits, videos=videos, releases=(), class_folders=True, own=True, tied=frozenset(tied),
         group=lambda video_id: tied.get(key_of(video_id, class_folders=True)), make_splits=_as_given_or_ranked,
         videos_from="your videos", license="your own",
     )  # fmt: skip

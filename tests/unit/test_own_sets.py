@@ -143,6 +143,21 @@ def test_groups_of_one_action_each_are_divided_within_it(own: Own, tmp_path: Pat
         assert not trained & tested
 
 
+def test_groups_may_be_told_from_a_folder_further_up_and_must_be_of_these_videos(own: Own, tmp_path: Path) -> None:
+    file = tmp_path / "tied.csv"
+    rows = "".join(f"day1/{i}.avi,{i.split('/')[1].split('_')[0]}\n" for i in IDS)
+    file.write_text("video_id,group\n" + rows + "day1/run/nobody_7.avi,zed\n")
+    report = own.prepare(groups=file)
+    assert any("1 rows of the table of groups name no video (run/nobody_7)" in note for note in report.notes)
+    assert {v.group for v in own.open().videos} == {"ann", "bob", "cy", "di", "ed"}
+    file.write_text("video_id,group\nrun/nobody_7.avi,zed\n")
+    with pytest.raises(UserError, match="the table of groups is of other videos"):
+        own.prepare(groups=file)
+    file.write_text("video_id,group\nday1/run/ann_0.avi,ann\nday2/run/ann_0.avi,bob\n")
+    with pytest.raises(UserError, match="one video is in two groups"):
+        own.prepare(groups=file)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
