@@ -213,7 +213,8 @@ class _Line:
             self._samples.popleft()
 
     def text(self) -> str:
-        parts = [f"{self.done} of {self._total} {self._unit}" if self._total else f"{self.done} {self._unit}"]
+        count = f"{self.done} of {self._total} {self._unit}" if self._total else f"{self.done} {self._unit}"
+        parts = [count] if self._total or self._unit else []  # a stage may be one thing, with nothing to count
         samples = list(self._samples)
         if len(samples) > 1 and samples[-1][1] > samples[0][1]:
             speed = (samples[-1][1] - samples[0][1]) / (time.monotonic() - samples[0][0])

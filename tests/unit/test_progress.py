@@ -52,6 +52,11 @@ def test_without_a_terminal_a_stage_that_stands_still_goes_on_talking(capsys: py
     assert "decode: 10 of 40 videos" in capsys.readouterr().err
 
 
+def test_a_stage_with_nothing_to_count_tells_only_how_long_it_takes() -> None:
+    with Lines(pace=60).stage("install") as task:
+        assert re.fullmatch(r"install: [\d.]+ s so far", task.text())  # type: ignore[attr-defined]
+
+
 def test_a_stage_tells_its_rate_and_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines(pace=60)
     with lines.stage("train", 100, "batches") as task:
