@@ -241,6 +241,8 @@ _SHAPE: Mapping[str, Any] = {
         "config": Mapping,
     },
 }
+_MOST_INTEGER, _MOST_DEPTH = 2**63, 50
+"""Larger whole numbers may fit no float; deeper documents may end Python's stack."""
 _PER_ATTRIBUTE = dict.fromkeys(("ap", "f1", "auroc", "prevalence", "excess"), _NUMBER)
 
 
@@ -253,16 +255,20 @@ def _check(document: Any, source: str) -> None:
     if isinstance(schema, bool) or schema not in known:
         raise _refused(source, f"its schema is {schema!r} and this version reads up to {SCHEMA}", "update stp-bench")
     nulls = _check_shape(document, _SHAPE, "", source)
+    _check_values(document, "", source)
     metrics = document["metrics"]
     nulls += _check_shape(metrics["per_attribute"], dict.fromkeys(metrics["per_attribute"], _PER_ATTRIBUTE),
                           "metrics.per_attribute", source)  # fmt: skip
     for kind, block in metrics["attackers"].items():
         if block is not None:
+            _check_shape(metrics["attackers"], {kind: Mapping}, "metrics.attackers", source)
             nulls += _check_shape(block, _ATTACKER, f"metrics.attackers.{kind}", source)
     for name, bounds in metrics["ci95"].items():
-        if bounds is not None and (len(bounds) != 2 or not all(isinstance(bound, (int, float)) for bound in bounds)):
+        if bounds is not None and not _is_pair(bounds):
             raise _refused(source, f"field 'metrics.ci95.{name}' is not a pair of numbers")
-    _check_finite(document, "", source)
+    _check_shape(document["floors"], dict.fromkeys(document["floors"], _NUMBER), "floors", source)
+    if not all(isinstance(path, str) for path in document["undefined"]):
+        raise _refused(source, "field 'undefined' is not a list of paths")
     named = set(document["undefined"])
     for path in nulls:
         if path.startswith(("metrics.", "floors.")) and path not in named:
@@ -289,15 +295,36 @@ def _check_shape(value: Any, shape: Mapping[str, Any], path: str, source: str) -
     return nulls
 
 
-def _check_finite(value: Any, path: str, source: str) -> None:
+def _check_values(value: Any, path: str, source: str, depth: int = 0) -> None:
+    """Check what JSON allows anywhere and no reader of results can bear."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _refused(source, f"field {path!r} is not a finite number")
+    if isinstance(value, int) and abs(value) >= _MOST_INTEGER:
+        raise _refused(source, f"field {path!r:.80} is a whole number of more than 63 bits")
+    if isinstance(value, str) and not _is_text(value):
+        raise _refused(source, f"field {path!r:.80} holds characters that no text has (lone surrogates)")
+    if isinstance(value, (Mapping, list, tuple)) and depth == _MOST_DEPTH:
+        raise _refused(source, f"field {path!r:.80} is nested more than {_MOST_DEPTH} deep")
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            _check_finite(inner, f"{path}.{name}".lstrip("."), source)
+            if not _is_text(str(name)):
+                raise _refused(source, f"a name in field {path!r:.80} is no text (lone surrogates)")
+            _check_values(inner, f"{path}.{name}".lstrip("."), source, depth + 1)
     elif isinstance(value, (list, tuple)):
         for i, inner in enumerate(value):
-            _check_finite(inner, f"{path}[{i}]", source)
+            _check_values(inner, f"{path}[{i}]", source, depth + 1)
+
+
+def _is_pair(bounds: Any) -> bool:
+    return (
+        isinstance(bounds, (list, tuple))
+        and len(bounds) == 2
+        and all(isinstance(bound, (int, float)) and not isinstance(bound, bool) for bound in bounds)
+    )
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _plain(value: Any) -> Any:

@@ -1,9 +1,9 @@
 """The leaderboard's page: a folder of static files made from records, and from nothing else.
 
 ``index.html`` has the standings, ``methods/NAME.html`` is a page per method, ``plotly.min.js`` the plotting library of
-the package ``plotly``. The pages ask for nothing outside the folder; tables need no JavaScript. Whatever a record holds
-is text: it is escaped where it is shown, and the pages' policy lets no script run but their own. The same verdicts give
-the same bytes.
+the package ``plotly``; by ``leaderboard.json`` the folder is known as ours. The pages ask for nothing outside the
+folder; tables need no JavaScript. Whatever a record holds is text: it is escaped where it is shown, and the pages'
+policy lets no script run but their own. The same verdicts give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stp_bench.errors import UserError
-from stp_bench.files import fingerprint, make_folder, write_bytes
+from stp_bench.files import fingerprint, make_folder, read_json, write_bytes, write_json
 from stp_bench.paper import SOURCE, published
 from stp_leaderboard.proof import Verdict
 from stp_leaderboard.records import Record
@@ -27,6 +27,9 @@ from stp_leaderboard.standings import Contest, Row, Spread, changes_of_preset, c
 
 NONE = "–"
 INDEX, METHODS, PLOTLY = "index.html", "methods", "plotly.min.js"
+MARK = "leaderboard.json"
+"""By it a folder is known as a page of ours; names the pages of methods in it."""
+_PAGE = re.compile(r"methods/[a-z0-9-]+\.html")
 _FILTERS = {"protocol": "protocol", "on": "judged on", "preset": "preset"}
 """Filters of the page, and what of a contest they look at."""
 
@@ -53,10 +56,10 @@ def build(verdicts: Sequence[Verdict], out: Path) -> list[Path]:
     Files of an earlier page are replaced, and its pages of methods that are gone removed.
 
     Returns:
-        The files, index first.
+        The files, index first, without the mark.
 
     Raises:
-        UserError: the extra ``report`` is not installed.
+        UserError: the extra ``report`` is not installed, or the folder holds something else than an earlier page.
         WorkError: the folder cannot be written.
     """
     render, library = _templates(), _plotly()
@@ -77,14 +80,39 @@ def build(verdicts: Sequence[Verdict], out: Path) -> list[Path]:
             "method.html.j2", root="../", title=method, card=newest.card, rows=[_method_row(c, row) for c, row in own],
             data={"plots": [], "bars": [_bars(row) for _, row in own]}, **shared,
         )  # fmt: skip
-    make_folder(out / METHODS)
-    for stale in (out / METHODS).glob("*.html"):
-        if f"{METHODS}/{stale.name}" not in pages:
-            stale.unlink()
+    before, made = claim(out), {name for name in pages if name != INDEX}
+    _mark(out, before | made)  # before they are written: what an ended command leaves is known as ours
     write_bytes(out / PLOTLY, library)
     for name, text in reversed(pages.items()):  # the index last: what it leads to is there
         write_bytes(out / name, text.encode())
+    for name in before - made:
+        (out / name).unlink(missing_ok=True)
+    _mark(out, made)
     return [out / name for name in (*pages, PLOTLY)]
+
+
+def claim(out: Path) -> set[str]:
+    """The pages of methods that an earlier page of ours left in a folder.
+
+    Raises:
+        UserError: the folder holds something that is no page of ours.
+    """
+    foreign = UserError(f"{out} is left alone", "it holds something that is no leaderboard page", "name a new folder")
+    if not (out / MARK).is_file():
+        if out.is_file() or (out.is_dir() and any(out.iterdir())):
+            raise foreign
+        return set()
+    document = read_json(out / MARK)
+    names = document.get("files") if isinstance(document, dict) and document.get("created_by") == "stp-bench" else None
+    if not isinstance(names, list):
+        raise foreign
+    # Only what has a place on a page of ours is ever removed, whatever the list says.
+    return {name for name in names if isinstance(name, str) and _PAGE.fullmatch(name)}
+
+
+def _mark(out: Path, names: set[str]) -> None:
+    make_folder(out / METHODS)
+    write_json(out / MARK, {"created_by": "stp-bench", "files": sorted(names)})
 
 
 def columns(contest: Contest) -> list[Column]:

@@ -22,16 +22,15 @@ from typing import IO, Any
 from stp_bench.errors import BenchError, out_of_memory
 from stp_bench.progress import Reporter
 from stp_leaderboard.records import Record, check, record_from
-from stp_leaderboard.submission import PREDICTIONS, REFERENCE, Refused, Submission, card_of
+from stp_leaderboard.submission import MOST_TABLE, PREDICTIONS, REFERENCE, Refused, Submission, card_of
 
 MEMORY = 4 * 2**30
 """Bytes of address space that reading and scoring one submission may take, on systems that can limit it."""
 SECONDS = 600.0
 """Time that one submission may take."""
-MOST_FILE = 256 * 2**20
 MOST_ROWS = 5_000_000
 MOST_CONTENT = 2**30
-"""Limits of one table: bytes of its file, rows, bytes after decompression as it declares them."""
+"""Limits of one table: rows, bytes after decompression as it declares them."""
 
 Problem = tuple[str, str]
 """A field (empty: the submission as a whole), and a sentence."""
@@ -114,10 +113,13 @@ class _Prover:
 
     def _exchange(self, line: str) -> Any:
         if self._process is None:
+            # It sees the modules that this process sees, and none of the folder that it is started in (-P): that may
+            # be the submission's.
+            path = os.pathsep.join(str(Path(p).absolute()) for p in sys.path if p)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stp_leaderboard.proof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                [sys.executable, "-P", "-m", "stp_leaderboard.proof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
-                env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
         process = self._process
         assert process.stdin is not None
@@ -175,8 +177,8 @@ def _oversized(path: Path) -> str | None:
 
     if not path.is_file() or path.is_symlink():
         return f"there is no {path.name} in {path.parent}"
-    if path.stat().st_size > MOST_FILE:
-        return f"{path.name} is larger than {MOST_FILE // 2**20} MB"
+    if path.stat().st_size > MOST_TABLE:
+        return f"{path.name} is larger than {MOST_TABLE // 2**20} MB"
     try:
         about = pq.ParquetFile(path).metadata
     except (pa.ArrowException, OSError):

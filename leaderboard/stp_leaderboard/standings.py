@@ -103,26 +103,27 @@ def contests(records: Iterable[Record]) -> tuple[Contest, ...]:
 
 def contradictions(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Verdicts, with what only several records together show: one result told twice, and a share ``left`` that is not
-    that of the raw run of the same contest and seed."""
+    that of a raw run of the same contest and seed."""
     judged = []
     seen: dict[tuple[Key, str], str] = {}
-    raw = {
-        (fingerprint(_shared(v.record.result)), v.record.result.seed): v.record.result
-        for v in verdicts
-        if v.record is not None and v.holds and (v.record.card or {}).get("identity")
-    }
+    raw: dict[tuple[str, int], list[Result]] = {}
+    for verdict in verdicts:
+        if verdict.record is not None and verdict.holds and (verdict.record.card or {}).get("identity"):
+            raw.setdefault(_repetition(verdict.record.result), []).append(verdict.record.result)
     for verdict in verdicts:
         record, problems, unchecked = verdict.record, list(verdict.problems), list(verdict.unchecked)
         if record is not None:
-            field = "provenance.predictions_sha256"
-            digest = record.result.provenance["predictions_sha256"]
-            if (first := seen.setdefault((record.key, digest), verdict.source)) != verdict.source:
-                problems.append((field, f"{field} repeats the predictions of {first}"))
-            of = raw.get((fingerprint(_shared(record.result)), record.result.seed))
-            if of is not None:
-                problems += _left_differs(record.result, of)
+            # Several raw runs of one seed may differ in the last digits: each record was counted from one of them.
+            if of := raw.get(_repetition(record.result)):
+                differing = [_left_differs(record.result, one) for one in of]
+                problems += differing[0] if all(differing) else []
             elif any(value is not None for value in record.result.left.values()):
                 unchecked.append("left: the raw run of the same seed is not among these records")
+            field = "provenance.predictions_sha256"
+            told = record.key, record.result.provenance[field.removeprefix("provenance.")]
+            # Only what holds was told before: a tampered copy must not be able to refuse what it was copied from.
+            if not problems and (first := seen.setdefault(told, verdict.source)) != verdict.source:
+                problems.append((field, f"{field} repeats the predictions of {first}"))
         judged.append(dataclasses.replace(verdict, problems=tuple(problems), unchecked=tuple(unchecked)))
     return judged
 
@@ -161,6 +162,11 @@ def _shared(result: Result) -> dict[str, Any]:
         "videos": result.provenance["videos_sha256"],
         "floors": {name: None if v is None else round(v, 9) for name, v in _fixed_floors(result).items()},
     }
+
+
+def _repetition(result: Result) -> tuple[str, int]:
+    """Contest and seed."""
+    return fingerprint(_shared(result)), result.seed
 
 
 def _fixed_floors(result: Result) -> dict[str, float | None]:

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stp_bench import methods
-from stp_bench.errors import BenchError, UserError, WorkError
+from stp_bench.errors import BenchError, UserError, WorkError, out_of_memory
 from stp_bench.files import atomic_path, make_folder, read_json, safe_join, write_bytes
-from stp_bench.predictions import Predictions, Reference
 from stp_bench.results import RESULT, Result
 from stp_leaderboard.records import Record, read_record, record_of
 
@@ -27,6 +26,10 @@ PREDICTIONS, REFERENCE = "predictions.parquet", "reference.parquet"
 MOST_MEMBERS = 10_000
 MOST_UNPACKED = 2**30
 """Limits of an archive: files, and their bytes together."""
+MOST_TABLE = 256 * 2**20
+"""Bytes of a table's file."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Compression that is unpacked piece by piece: others may turn a few bytes into gigabytes in one read."""
 _MEMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,250}(\.json|/predictions\.parquet|/reference\.parquet)")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -66,16 +69,18 @@ def runs_in(folder: Path) -> tuple[Path, ...]:
 
 
 def pack(run: Path, into: Path, *, submitter: str, date: Date, tables: str | None = None) -> Record:
-    """Pack a run folder: its record and tables are written into a folder, where nothing is replaced.
+    """Pack a run folder: its record and tables are written into a folder, where nothing is replaced. The tables are
+    copied and not looked into: a run folder may be a stranger's, too (`stp_leaderboard.proof`).
 
     Args:
         tables: address at which the tables can be had, if they shall not lie beside the record for good.
 
     Raises:
-        UserError: the folder holds no finished run, or the record is there already with another content.
+        UserError: the folder holds no finished run, a table is too large, or the record is there already with another
+            content.
+        WorkError: a file cannot be read or written.
     """
     result = Result.read(run / RESULT)
-    predictions, reference = Predictions.read(run / PREDICTIONS), Reference.read(run / REFERENCE)
     card = card_of(result.method)
     named = record_of(result, submitter=submitter, date=date, tables=tables or "beside", card=card)
     stem = Path(named.file_name).stem
@@ -84,14 +89,31 @@ def pack(run: Path, into: Path, *, submitter: str, date: Date, tables: str | Non
     if path.exists() and read_record(path) != record:
         why = "records are added and never edited"
         raise UserError(f"{path} is there already with another content", why, "remove it if it was never published")
-    predictions.write(into / stem / PREDICTIONS)
-    reference.write(into / stem / REFERENCE)
+    for name in (PREDICTIONS, REFERENCE):
+        _copy(run / name, into / stem / name)
     record.write(into)  # last: where the record is, its tables are
     return record
 
 
+def _copy(table: Path, target: Path) -> None:
+    if not table.is_file():
+        raise UserError(f"cannot read {table}", "there is no such file", "name the folder of a finished run")
+    try:
+        with table.open("rb") as file:
+            content = file.read(MOST_TABLE + 1)
+    except OSError as error:
+        raise WorkError(f"cannot read {table}", str(error.strerror).lower(), "mend its permissions") from error
+    if len(content) > MOST_TABLE:
+        why = f"it is larger than {MOST_TABLE // 2**20} MB"
+        raise UserError(f"{table} cannot be submitted", why, "name the folder that 'stp-bench evaluate' wrote")
+    write_bytes(target, content)
+
+
 def card_of(method: str) -> dict[str, Any] | None:
-    """What an installed method says of itself; None for one that is not installed under this name."""
+    """What an installed method says of itself; None for one that is not installed under this name. Only a name is
+    looked up: a record or a run folder from elsewhere must not be able to have code imported."""
+    if ":" in method:
+        return None
     try:
         spec = methods.find(method)
     except BenchError:
@@ -153,11 +175,15 @@ def _open(path: Path) -> Submission | Refused:
     try:
         record = read_record(path)
         beside = path.with_suffix("") if "://" in record.tables else safe_join(path.parent, record.tables)
+        there = beside.is_dir() or "://" not in record.tables
     except BenchError as error:
         found = re.search(r"field '([^']+)'", error.why)
         field = found[1] if found else "tables" if "path" in error.what else ""
         return Refused(source=str(path), problem=(field, f"{error.what}, {error.why}"))
-    there = beside.is_dir() or "://" not in record.tables
+    except Exception as error:  # a stranger's file may be wrong in any way, and must not stop the others
+        if out_of_memory(error):
+            raise
+        return Refused(source=str(path), problem=("", f"cannot be read ({type(error).__name__}: {str(error)[:200]})"))
     return Submission(record=record, source=str(path), tables=beside if there else None)
 
 
@@ -165,7 +191,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a submission's archive: known names only, and no more bytes than `MOST_UNPACKED` whatever it declares.
 
     Raises:
-        UserError: it holds another name, one twice, a link, an encrypted file, or too much.
+        UserError: it holds another name, one twice, a link, an encrypted file, one of unusual compression, or too much.
         WorkError: it is damaged.
     """
     try:
@@ -181,9 +207,11 @@ def unpack(archive: Path, folder: Path) -> None:
                 kind = member.external_attr >> 28  # of the file mode that Unix archives keep; 8: a plain file
                 if not _MEMBER.fullmatch(name) or kind not in (0, 8) or name in seen or member.flag_bits & 1:
                     raise _unfit(archive, f"it holds {name!r:.80}, which no submission has")
+                if member.compress_type not in _METHODS:
+                    raise _unfit(archive, f"{name!r:.80} is compressed by another method than deflate")
                 seen.add(name)
                 left -= _extract(opened, member, safe_join(folder, name), left, archive)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, ValueError, OSError) as error:
         raise WorkError(f"cannot read {archive}", f"it is damaged ({error})", "pack the run again") from error
 
 

@@ -201,13 +201,14 @@ def _build(records: Path | None, out: Path | None, home: Path, reporter: Reporte
     """Check the records and write the page; its index."""
     from stp_leaderboard import page
 
-    folder = records.expanduser() if records else home / "leaderboard" / "records"
+    folder, where = records.expanduser() if records else home / "leaderboard" / "records", _page_folder(out, home)
+    page.claim(where)  # before the work: a folder of something else is told at once
     if records is None and not folder.exists():
         reporter.say(f"there are no records in {folder} yet: the page has the published figures only")
         verdicts: Sequence[Verdict] = ()
     else:
         verdicts = _verdicts([folder], home, reporter)
-    return page.build(verdicts, _page_folder(out, home))[0], verdicts
+    return page.build(verdicts, where)[0], verdicts
 
 
 def _page_folder(out: Path | None, home: Path) -> Path:

@@ -309,6 +309,102 @@ def test_an_archive_that_unpacks_to_endless_bytes_or_is_damaged_is_refused(
     assert "damaged" in run("leaderboard", "check", archive).error
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_whose_compression_has_no_bound_is_refused(run: Run, tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "other.zip"
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("a.json", "{}")
+    assert "another method than deflate" in run("leaderboard", "check", archive).error
+
+
+def test_an_archive_of_names_that_are_no_text_is_refused(run: Run, tmp_path: Path) -> None:
+    archive = tmp_path / "names.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("\u00e4.json", "{}")  # marked as UTF-8
+    archive.write_bytes(archive.read_bytes().replace("\u00e4".encode(), b"\xff\xff"))
+    assert "damaged" in run("leaderboard", "check", archive).error
+
+
+def test_nothing_beside_a_submission_is_executed(start: Run, records: Path) -> None:
+    path = one(records)
+    for name in ("filelock", "numpy", "pyarrow"):
+        (records / f"{name}.py").write_text("open('executed', 'w').close()\n")
+    found = start("leaderboard", "check", path.name, "--json", cwd=records).json()["submissions"]
+    assert found[0]["holds"], found
+    assert not (records / "executed").exists()
+
+
+@pytest.mark.parametrize("what", ["record", "run"])
+def test_no_code_that_a_submission_names_is_imported(
+    run: Run, made: Path, records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    from stp_leaderboard.records import record_from
+
+    (tmp_path / f"named_by_a_{what}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    if what == "record":
+        document = json.loads(one(records).read_text())
+        document["result"]["method"] = f"named_by_a_{what}:METHOD"
+        document["card"]["identity"] = True
+        path = one(records).with_name(record_from(document, "it").file_name)
+        path.write_text(json.dumps(document))
+        assert "card.identity" in dict(problems(run, path)[path.name])
+    else:
+        path = Path(shutil.copytree(made / "scenes", tmp_path / "run"))
+        edit(path / "result.json", "method", f"named_by_a_{what}:METHOD")
+        run("leaderboard", "check", path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_the_tables_of_a_run_are_read_in_the_limited_process_only(
+    run: Run, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stp_bench import predictions
+    from stp_leaderboard import submission
+
+    def read_here(*_: object) -> None:
+        raise AssertionError("read in this process")
+
+    monkeypatch.setattr(predictions.Predictions, "read", read_here)
+    monkeypatch.setattr(predictions.Reference, "read", read_here)
+    assert run("leaderboard", "check", made / "scenes", "--json").json()["submissions"][0]["holds"]
+    damaged = Path(shutil.copytree(made / "scenes", tmp_path / "run"))
+    (damaged / "predictions.parquet").write_bytes(b"no table")
+    assert any("not a parquet file" in text for found in problems(run, damaged).values() for _, text in found)
+    monkeypatch.setattr(submission, "MOST_TABLE", 100)
+    assert "larger than" in run("leaderboard", "check", made / "scenes").error
+
+
+def test_records_that_break_their_reader_are_refused_and_the_others_shown(
+    run: Run, packed: Path, tmp_path: Path
+) -> None:
+    odd: dict[str, Any] = {
+        "result.undefined": [[]], "result.metrics.ci95.zz": 5, "result.metrics.attackers.zz": 5,
+        "result.floors.zz": "x", "result.provenance.config.zz": "\udc80", "result.provenance.seconds.zz": 10**400,
+        "result.left.top1": 10**400, "tables": "\U0001f600" * 200,
+    }  # fmt: skip
+    folder = Path(shutil.copytree(packed, tmp_path / "odd"))
+    for number, (field, value) in enumerate(odd.items()):
+        date = f"2026-04-{number + 1:02d}"
+        path = folder / one(packed).name.replace("2026-03-01", date)
+        shutil.copy(one(packed), path)
+        edit(path, "date", date)
+        edit(path, field, value)
+    (folder / "folder.json").mkdir()
+    done = run("leaderboard", "build", "--records", folder, "--out", tmp_path / "page", "--json")
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    found = {Path(s["source"]).name: s["holds"] for s in json.loads(done.out)["records"]}
+    assert {name for name, holds in found.items() if holds} == {path.name for path in packed.glob("*.json")}
+    assert len(found) == 6 + len(odd) + 1
+
+
+def test_a_page_is_not_built_into_a_folder_of_something_else(run: Run, packed: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("another site")
+    assert "left alone" in run("leaderboard", "build", "--records", packed, "--out", tmp_path).error
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
 def test_build_shows_what_holds_lists_what_does_not_and_ends_with_one(run: Run, records: Path, tmp_path: Path) -> None:
     edit(one(records), "result.metrics.top1", 99.0)
     done = run("leaderboard", "build", "--records", records, "--out", tmp_path / "page", "--json")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import datetime
+import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stp_bench.errors import UserError
 from stp_bench.paper import published
 from stp_bench.results import Result, share_left
 from stp_leaderboard import page
@@ -116,6 +118,27 @@ def test_one_result_under_two_seeds_is_refused() -> None:
     assert [field for field, _ in second.problems] == ["provenance.predictions_sha256"]
 
 
+def test_a_share_left_may_be_that_of_any_raw_record_of_the_seed() -> None:
+    raws = [record("raw", 80, identity=True), record("raw", 80 + 1e-6, day=2, identity=True)]
+    own = record("one").result
+    shares = [share_left(own.metrics, own.floors, raw.result.metrics, raw.result.floors) for raw in raws]
+    ones = [record(f"by-{number}", left=share) for number, share in enumerate(shares)]
+    assert all(one.holds for one in contradictions([verdict(of) for of in (*raws, *ones)]))
+
+
+@pytest.mark.parametrize("found", ["before", "by its share left"])
+def test_a_tampered_copy_does_not_refuse_what_it_was_copied_from(found: str) -> None:
+    raw = record("raw", 80, identity=True)
+    known = share_left(record("one").result.metrics, GOLDEN.floors, raw.result.metrics, raw.result.floors)
+    genuine = record("one", day=2, left=known)
+    tampered = verdict(record("one", day=1, left=known if found == "before" else {**known, "top1": 2.0}))
+    if found == "before":
+        tampered = dataclasses.replace(tampered, problems=(("metrics.cmap", "is another"),))
+    _, first, second = contradictions([verdict(raw), tampered, verdict(genuine)])
+    assert not first.holds
+    assert second.holds, second.problems
+
+
 def test_a_changed_recipe_is_told_in_the_title() -> None:
     run = {"run": {"epochs": 99}}
     (contest,) = contests([record("one", provenance={"config": run})])
@@ -150,7 +173,29 @@ def test_pages_of_methods_that_are_gone_are_removed_and_odd_names_get_pages_of_t
     assert len(names) == 3
     assert "two.html" in names
     assert "one.html" not in names
-    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "methods", "plotly.min.js"}
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "methods", "plotly.min.js", page.MARK}
+
+
+def test_a_folder_of_something_else_is_left_alone_and_so_is_what_was_put_beside_the_pages(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("plotly")
+    site, out = tmp_path / "site", tmp_path / "out"
+    (site / "methods").mkdir(parents=True)
+    (site / "index.html").write_text("another site")
+    (site / "methods" / "ours.html").write_text("another page")
+    with pytest.raises(UserError, match="left alone"):
+        page.build([verdict(record("one"))], site)
+    assert (site / "index.html").read_text() == "another site"
+    assert [path.name for path in (site / "methods").iterdir()] == ["ours.html"]
+    page.build([verdict(record("one"))], out)
+    (out / "methods" / "mine.html").write_text("put here by hand")
+    (tmp_path / "outside.html").touch()
+    mark = json.loads((out / page.MARK).read_text())
+    names = [*mark["files"], "methods/../../outside.html", "index.html", 5]
+    (out / page.MARK).write_text(json.dumps({**mark, "files": names}))
+    page.build([verdict(record("two"))], out)
+    assert {path.name for path in (out / "methods").iterdir()} == {"mine.html", "two.html"}
+    assert (tmp_path / "outside.html").exists()
 
 
 def test_published_figures_are_on_the_page_but_in_no_ranking(tmp_path: Path) -> None:

@@ -403,6 +403,10 @@ def having(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     return damage
 
 
+def nested(levels: int) -> Any:
+    return [nested(levels - 1)] if levels else 0
+
+
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -422,6 +426,14 @@ def having(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (having("provenance.seconds", {"fit": math.inf}), r"'provenance\.seconds\.fit' is not a finite number"),
         (having("metrics.cmap", None), r"'metrics\.cmap' is null but not named"),
         (having("metrics.ci95.cmap", [1.0]), r"'metrics\.ci95\.cmap' is not a pair"),
+        (having("metrics.ci95.zz", 5), r"'metrics\.ci95\.zz' is not a pair"),
+        (having("metrics.attackers.zz", 5), r"'metrics\.attackers\.zz' is 5 instead of an object"),
+        (having("floors.zz", "1"), r"'floors\.zz' is '1' instead of a number or null"),
+        (having("undefined", [[]]), "'undefined' is not a list of paths"),
+        (having("provenance.seconds.fit", 10**400), r"'provenance\.seconds\.fit' is a whole number of more than"),
+        (having("provenance.config.of", "\udc80"), r"'provenance\.config\.of' holds characters that no text has"),
+        (having("metrics.ci95.\udc80", None), r"a name in field 'metrics\.ci95' is no text"),
+        (having("provenance.config.of", nested(60)), "nested more than"),
         (having("seed", None), "'seed' is None instead of a whole number"),
         (having("seed", True), "'seed' is True instead of a whole number"),
         (having("data", []), "'data' is .* instead of an object"),
