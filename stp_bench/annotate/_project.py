@@ -161,7 +161,15 @@ def open_project(home: Path, name: str | None = None) -> Project:
         raise UserError("it is not clear which labelling round", f"there are {', '.join(known)}", "name one of them")
     if name is not None and name not in known:
         raise unknown_name("labelling round", name, known)
-    folder = root(home) / (name or known[0])
+    return read_project(root(home) / (name or known[0]))
+
+
+def read_project(folder: Path) -> Project:
+    """The round of a folder.
+
+    Raises:
+        WorkError: its record is damaged.
+    """
     values = read_json(folder / "project.json")
     try:
         if values.pop("schema") != SCHEMA:

@@ -210,6 +210,9 @@ def agreement(
 def _patterns(yes_V: Ints, no_V: Ints) -> tuple[Ints, Ints, Ints]:
     """Which (yes, no) occur among videos with a vote, and how often."""
     both = np.stack([yes_V, no_V], axis=1)[yes_V + no_V > 0]
+    if not len(both):  # a pattern that no video has: draws need one
+        none_P = np.zeros(1, dtype=np.int64)
+        return none_P, none_P, none_P
     patterns, counts = np.unique(both, axis=0, return_counts=True)
     return patterns[:, 0], patterns[:, 1], counts
 

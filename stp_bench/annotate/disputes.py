@@ -4,6 +4,7 @@ is disputed of it.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,18 @@ from typing import Any
 
 import stp_annotations
 from stp_bench.annotate import interface
-from stp_bench.annotate._project import ADJUDICATION, Project, round_lock
-from stp_bench.annotate.rounds import Pulled, asked, check_config, marker, pull_round, remote_of, sha256, tasks_of
+from stp_bench.annotate._project import ADJUDICATION, Project, read_project, round_lock
+from stp_bench.annotate.rounds import (
+    Pulled,
+    asked,
+    belongs,
+    check_config,
+    marker,
+    pull_round,
+    remote_of,
+    sha256,
+    tasks_of,
+)
 from stp_bench.annotate.studio import IMPORT_BATCH, Remote, Studio
 from stp_bench.errors import UserError, WorkError
 from stp_bench.progress import Reporter
@@ -45,8 +56,13 @@ def dispatch(project: Project, studio: Studio, *, dry_run: bool = False, reporte
         UserError: nothing was voted on yet, or the round is another server's.
         WorkError: the server went away, or another command is writing the round.
     """
+    with contextlib.nullcontext() if dry_run else round_lock(project.folder):
+        return _dispatch(read_project(project.folder), studio, dry_run, reporter)
+
+
+def _dispatch(project: Project, studio: Studio, dry_run: bool, reporter: Reporter) -> Dispatched:
     queue = read_queue(project.path("queue.csv"), project)
-    remote_of(studio, project, project.project_id)
+    remote_of(studio, project)
     remote = _existing(studio, project)
     there = tasks_of(studio, remote.id, queue)[0] if remote else {}
     wanted: dict[str, dict[str, Any]] = {}
@@ -66,27 +82,26 @@ def dispatch(project: Project, studio: Studio, *, dry_run: bool = False, reporte
     )  # fmt: skip
     if dry_run or not queue:
         return found
-    with round_lock(project.folder):
-        if remote is None:
-            remote = studio.create(
-                title=f"{project.title[:32]} (disputed)", marker=marker(project.name, ADJUDICATION), annotators=1,
-                config=interface.config(stp_annotations.attributes(), disputed=True),
-                guidelines=stp_annotations.guidelines(),
-            )  # fmt: skip
-        dataclasses.replace(project, adjudication_id=remote.id, adjudication_sha256=sha256(remote.config)).save()
-        shown = tasks_of(studio, project.project_id, missing)[0]
-        if lost := set(missing) - shown.keys():
-            why = f"the server has no task of {min(lost)}"
-            raise WorkError("not every disputed video can be sent", why, "run 'stp-bench annotate init' again")
-        if any(str(data["video"]).startswith("/data/local-files/") for _, data in shown.values()):
-            studio.serve(remote.id, project.media)
-        for name in changed:
-            studio.change(there[name][0], {**there[name][1], **wanted[name]})
-        with reporter.stage("send disputes", len(missing), "videos") as task:
-            for start in range(0, len(missing), IMPORT_BATCH):
-                batch = missing[start : start + IMPORT_BATCH]
-                studio.add(remote.id, [{"data": {**shown[name][1], **wanted[name]}} for name in batch])
-                task.advance(len(batch))
+    if remote is None:
+        remote = studio.create(
+            title=f"{project.title[:32]} (disputed)", marker=marker(project.name, ADJUDICATION), annotators=1,
+            config=interface.config(stp_annotations.attributes(), disputed=True),
+            guidelines=stp_annotations.guidelines(),
+        )  # fmt: skip
+    dataclasses.replace(project, adjudication_id=remote.id, adjudication_sha256=sha256(remote.config)).save()
+    shown = tasks_of(studio, project.project_id, missing)[0]
+    if lost := set(missing) - shown.keys():
+        why = f"the server has no task of {min(lost)}"
+        raise WorkError("not every disputed video can be sent", why, "run 'stp-bench annotate init' again")
+    if any(str(data["video"]).startswith("/data/local-files/") for _, data in shown.values()):
+        studio.serve(remote.id, project.media)
+    for name in changed:
+        studio.change(there[name][0], {**there[name][1], **wanted[name]})
+    with reporter.stage("send disputes", len(missing), "videos") as task:
+        for start in range(0, len(missing), IMPORT_BATCH):
+            batch = missing[start : start + IMPORT_BATCH]
+            studio.add(remote.id, [{"data": {**shown[name][1], **wanted[name]}} for name in batch])
+            task.advance(len(batch))
     return dataclasses.replace(found, project_id=remote.id)
 
 
@@ -95,7 +110,7 @@ def collect(home: Path, project: Project, studio: Studio, *, dry_run: bool = Fal
     if project.adjudication_id is None:
         mend = f"send it by 'stp-bench annotate adjudicate {project.name}'"
         raise UserError("there is nothing to collect", "no dispute of this round was sent to an expert", mend)
-    remote = remote_of(studio, project, project.adjudication_id)
+    remote = remote_of(studio, project, ADJUDICATION)
     check_config(project, remote, project.adjudication_sha256)
     return pull_round(home, project, studio, ADJUDICATION, dry_run=dry_run, reporter=reporter)
 
@@ -127,9 +142,11 @@ def read_queue(path: Path, project: Project) -> Mapping[str, Sequence[Mapping[st
 
 def _existing(studio: Studio, project: Project) -> Remote | None:
     """The expert's project; what a killed run has made is found again by its description."""
-    if project.adjudication_id is not None and (found := studio.project(project.adjudication_id)) is not None:
-        check_config(project, found, project.adjudication_sha256)
-        return found
+    if project.adjudication_id is not None:
+        found = studio.project(project.adjudication_id)
+        if found is not None and belongs(found, project.name, ADJUDICATION):
+            check_config(project, found, project.adjudication_sha256)
+            return found
     number = studio.find(marker(project.name, ADJUDICATION))
     return None if number is None else studio.project(number)
 

@@ -9,9 +9,10 @@ import csv
 import io
 import json
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stp_bench.annotate import _project
 from stp_bench.annotate.interface import PLAY_KEY
@@ -34,6 +35,31 @@ class People:
     """E-mail addresses; none: everybody on the server."""
     names: Mapping[str, str]
     """Pseudonym to e-mail address."""
+    accounts: Mapping[str, str] = field(default_factory=dict)
+    """`account` to e-mail address: the server forgets the address of whoever leaves it."""
+
+    def numbers(self, url: str) -> dict[int, str]:
+        """Number to e-mail address, of the accounts of the server at ``url``."""
+        split = ((key.partition("@"), email) for key, email in self.accounts.items())
+        return {int(number): email for (number, _, where), email in split if where == url}
+
+
+def account(number: int, url: str) -> str:
+    """An account of a server: servers number theirs alike."""
+    return f"{number}@{url}"
+
+
+def with_authors(tasks: Iterable[Mapping[str, Any]], authors: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    """The tasks of an export; the server forgets who gave an annotation when it deletes that account.
+
+    Args:
+        authors: annotation to the number of the account that it was of.
+    """
+    for task in tasks:
+        annotations = [
+            {**a, "completed_by": authors.get(a["id"])} if a["completed_by"] is None else a for a in task["annotations"]
+        ]
+        yield {**task, "annotations": annotations}
 
 
 def key(home: Path) -> bytes:
@@ -62,14 +88,19 @@ def read(folder: Path) -> People:
         return People(names={})
     values = read_json(path)
     try:
-        return People(invited=tuple(values["invited"]), names=dict(values["people"]))
+        return People(
+            invited=tuple(values["invited"]), names=dict(values["people"]), accounts=dict(values.get("accounts", {}))
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise WorkError(f"cannot read {path}", f"it is no list of people ({error})", "restore or remove it") from error
 
 
 def write(folder: Path, people: People) -> None:
     """Keep the people of a round, for its owner's eyes alone."""
-    values = {"schema": SCHEMA, "invited": sorted(people.invited), "people": dict(sorted(people.names.items()))}
+    values = {
+        "schema": SCHEMA, "invited": sorted(people.invited), "people": dict(sorted(people.names.items())),
+        "accounts": dict(sorted(people.accounts.items())),
+    }  # fmt: skip
     _project.write_private(folder / "people.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -177,7 +208,13 @@ def _write_passwords(out: Path, url: str, passwords: Mapping[str, str]) -> None:
     _project.write_private(out, text.getvalue())
 
 
-def invite(folder: Path, emails: Iterable[str]) -> None:
-    """Note that these people take part in a round: from the first one on, nobody else's answers count."""
+def invite(folder: Path, emails: Collection[str], users: Mapping[int, str], url: str) -> None:
+    """Note that these people take part in a round: from the first one on, nobody else's answers count.
+
+    Args:
+        users: everybody on the server at ``url``: number to e-mail address.
+    """
     before = read(folder)
-    write(folder, People(invited=tuple(sorted({*before.invited, *emails})), names=before.names))
+    accounts = {account(number, url): email for number, email in users.items() if email in set(emails)}
+    invited = tuple(sorted({*before.invited, *emails}))
+    write(folder, People(invited=invited, names=before.names, accounts={**before.accounts, **accounts}))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import stp_annotations
 from stp_bench.annotate import _project, interface, people, server
 from stp_bench.annotate._project import ADJUDICATION, ANNOTATORS, ROUND, Project, round_lock
-from stp_bench.annotate.media import Copies, make_copies
+from stp_bench.annotate.media import Clip, Copies, make_copies
 from stp_bench.annotate.standing import Standing, standing
 from stp_bench.annotate.studio import EXPORT_PAGE, IMPORT_BATCH, Remote, Studio, quoted
 from stp_bench.errors import UserError, WorkError
@@ -104,14 +104,14 @@ def set_up(
         WorkError: videos cannot be read, the server or the disk refused.
     """
     folder = _project.root(home) / _project.check_name(plan.name)
-    before = _project.open_project(home, plan.name) if (folder / "project.json").exists() else None
-    _check_same(before, plan)
-    annotators = plan.annotators or (before.annotators if before else ANNOTATORS)
     scores = _scores(plan)
     media = _project.media_root(home) / plan.name
-    if dry_run:
-        return _rehearse(folder, before, plan, studio)
-    with round_lock(folder):
+    with contextlib.nullcontext() if dry_run else round_lock(folder):
+        before = _project.read_project(folder) if (folder / "project.json").exists() else None
+        _check_same(before, plan)
+        annotators = plan.annotators or (before.annotators if before else ANNOTATORS)
+        if dry_run:
+            return _rehearse(folder, before, plan, studio)
         copies = make_copies(plan.videos, media, journal=folder / "probed.jsonl", workers=workers, reporter=reporter)
         if copies.unreadable and not skip_unreadable:
             name, why = next(iter(sorted(copies.unreadable.items())))
@@ -120,6 +120,7 @@ def set_up(
             raise WorkError(f"cannot read video {name}{more}", why, mend)
         if not copies.clips:
             raise WorkError(f"no video of {plan.source} can be read", "all were left out", "see the lines above")
+        _check_clips(before, copies.clips)
         remote, created = _find_or_create(studio, before, plan, annotators)
         project = _record(folder, before, plan, annotators, copies, studio.url, remote)
         project.save()
@@ -160,10 +161,27 @@ def _check_same(before: Project | None, plan: Plan) -> None:
         raise UserError(what, "its forms opened empty so far", mend)
 
 
+def _check_clips(before: Project | None, clips: Mapping[str, Clip]) -> None:
+    """Refuse other content under the name of a video that people may have answered for.
+
+    Raises:
+        UserError: there is some.
+    """
+    if before is None:
+        return
+    other = sorted(name for name, clip in clips.items() if before.videos.get(name, clip.file) != clip.file)
+    if other:
+        more = f", and so are {len(other) - 1} more" if len(other) > 1 else ""
+        raise UserError(
+            f"the round {before.name} cannot go on with this",
+            f"the file of video {other[0]} is another than the one that people were shown{more}",
+            "put the old file back, or give this one another --name",
+        )
+
+
 def _rehearse(folder: Path, before: Project | None, plan: Plan, studio: Studio) -> SetUp:
     """What `set_up` would do, as far as it can be told without decoding the videos."""
-    number = before.project_id if before else studio.find(marker(plan.name))
-    remote = studio.project(number) if number is not None else None
+    remote = _existing(studio, before, plan.name)
     there, extra, twice = tasks_of(studio, remote.id, plan.videos) if remote else ({}, (), ())
     copies = {path.name for path in (folder.parent / "media" / plan.name).glob("*.mp4")}
     return SetUp(
@@ -173,13 +191,9 @@ def _rehearse(folder: Path, before: Project | None, plan: Plan, studio: Studio) 
 
 
 def _find_or_create(studio: Studio, before: Project | None, plan: Plan, annotators: int) -> tuple[Remote, bool]:
-    """The round's project. What a killed run has made is found again by its description."""
-    number = before.project_id if before is not None and before.url == studio.url else None
-    remote = studio.project(number) if number is not None else None
-    if remote is None and (found := studio.find(marker(plan.name))) is not None:
-        remote = studio.project(found)
+    remote = _existing(studio, before, plan.name)
     if remote is not None:
-        if before is not None and before.project_id == remote.id:
+        if before is not None and (before.url, before.project_id) == (studio.url, remote.id):
             check_config(before, remote, before.config_sha256)
         elif remote.config != interface.config(stp_annotations.attributes()):
             why = "its interface is not the one that such a round is set up with"
@@ -190,6 +204,16 @@ def _find_or_create(studio: Studio, before: Project | None, plan: Plan, annotato
         annotators=annotators, guidelines=stp_annotations.guidelines(), show_predictions=plan.prefill,
     )  # fmt: skip
     return made, True
+
+
+def _existing(studio: Studio, before: Project | None, name: str) -> Remote | None:
+    """The round's project, if there is one. What a killed run has made is found again by its description."""
+    if before is not None and before.url == studio.url:
+        remote = studio.project(before.project_id)
+        if remote is not None and belongs(remote, name):
+            return remote
+    found = studio.find(marker(name))
+    return None if found is None else studio.project(found)
 
 
 def _record(
@@ -338,7 +362,7 @@ def pull(
         UserError: the round is another server's, or its interface was changed by hand.
         WorkError: the server went away, the disk refused, or another command is writing the round.
     """
-    check_config(project, remote_of(studio, project, project.project_id), project.config_sha256)
+    check_config(project, remote_of(studio, project), project.config_sha256)
     return pull_round(
         home, project, studio, ROUND, allow_prefilled=allow_prefilled, dry_run=dry_run, page_size=page_size,
         reporter=reporter,
@@ -371,7 +395,7 @@ def _fetch(
     studio: Studio, project: Project, round: str, place: Path, page_size: int, reporter: Reporter
 ) -> tuple[Path, int]:
     """Write the export of a project, a task per line; an export like the last one is not kept twice."""
-    number = project.project_id if round == ROUND else project.adjudication_id
+    number = _number(project, round)
     assert number is not None
     total = studio.count(number)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -414,29 +438,51 @@ def read_export(path: Path) -> Iterator[dict[str, Any]]:
 def _extract(
     home: Path, project: Project, studio: Studio, export: Path, round: str, allow_prefilled: bool, *, write: bool
 ) -> Extracted:
-    """The votes of an export; who is behind the pseudonyms is kept in the round's folder."""
+    """The votes of an export; who is behind the pseudonyms is kept in the round's folder.
+
+    Who has left the server has voted all the same: known by the account's number, or by the votes pulled before.
+    """
     from stp_bench.annotate.votes import extract, pseudonym
 
-    users = studio.users()
     known = people.read(project.folder)
     key = people.key(home)
-    names = {number: pseudonym(key, email) for number, email in users.items()}
-    by = {a["completed_by"] for task in read_export(export) for a in task["annotations"]}
+    users = studio.users()
+    emails = {**known.numbers(project.url), **users}
+    number_of = {pseudonym(key, email): number for number, email in emails.items()}
+    authors = _authors(project, round, number_of)
+    by = {a["completed_by"] for task in people.with_authors(read_export(export), authors) for a in task["annotations"]}
+    by.discard(None)
+    emails |= {number: people.account(number, project.url) for number in by - emails.keys()}
+    names = {number: pseudonym(key, email) for number, email in emails.items()}
     if write:
-        met = {names[number]: users[number] for number in sorted(by & users.keys())}
-        people.write(project.folder, dataclasses.replace(known, names={**known.names, **met}))
-    # Who has left the server has voted all the same; of that account only its number is known.
-    names |= {number: pseudonym(key, f"{number}@{project.url}") for number in by - users.keys()}
+        met = sorted(by & users.keys())
+        people.write(
+            project.folder,
+            dataclasses.replace(
+                known,
+                names={**known.names, **{names[number]: users[number] for number in met}},
+                accounts={**known.accounts, **{people.account(number, project.url): users[number] for number in met}},
+            ),
+        )
     invited = None
     if round == ROUND and known.invited:
-        invited = {number for number, email in users.items() if email in known.invited}
-    disputed = None
-    if round == ADJUDICATION:
-        disputed = {str(task["data"]["video_id"]): asked(task["data"]) for task in read_export(export)}
+        invited = {number for number, email in emails.items() if email in known.invited}
+    disputed = asked_of(read_export(export)) if round == ADJUDICATION else None
     return extract(
-        read_export(export), people=names, videos=project.videos, attributes=project.attributes, invited=invited,
-        round=round, guideline_version=project.guideline_version, asked=disputed, allow_prefilled=allow_prefilled,
+        people.with_authors(read_export(export), authors), people=names, videos=project.videos,
+        attributes=project.attributes, invited=invited, round=round, guideline_version=project.guideline_version,
+        asked=disputed, allow_prefilled=allow_prefilled,
     )  # fmt: skip
+
+
+def _authors(project: Project, round: str, number_of: Mapping[str, int]) -> dict[int, int]:
+    """Annotation to account, of the votes that were pulled from this round before."""
+    from stp_bench.annotate.votes import read_round
+
+    votes, _ = read_round(project.folder)
+    votes = votes[(votes["round"] == round) & votes["annotator"].isin(number_of) & votes["annotation_id"].notna()]
+    pairs = votes[["annotation_id", "annotator"]].drop_duplicates()
+    return {int(number): number_of[who] for number, who in pairs.itertuples(index=False)}
 
 
 def status(
@@ -452,7 +498,7 @@ def status(
         UserError: the round is another server's.
         WorkError: its project is gone, or the server went away.
     """
-    remote = remote_of(studio, project, project.project_id)
+    remote = remote_of(studio, project)
     with tempfile.TemporaryDirectory(prefix="stp-bench-") as place:
         export, _ = _fetch(studio, project, ROUND, Path(place), EXPORT_PAGE, reporter)
         extracted = _extract(home, project, studio, export, ROUND, project.prefilled, write=False)
@@ -465,7 +511,7 @@ def status(
         with round_lock(project.folder):
             config = interface.config(stp_annotations.attributes())
             studio.configure(project.project_id, config=config)
-            dataclasses.replace(project, config_sha256=sha256(config)).save()
+            dataclasses.replace(_project.read_project(project.folder), config_sha256=sha256(config)).save()
     # The server sees anew which videos are complete when the wanted number changes.
     studio.configure(project.project_id, annotators=project.annotators + 1)
     studio.configure(project.project_id, annotators=project.annotators)
@@ -498,12 +544,10 @@ def purge(home: Path, project: Project, studio: Studio | None, *, really: bool) 
     Raises:
         WorkError: the disk or the server refused, or another command is writing the round.
     """
-    numbers = [n for n in (project.project_id, project.adjudication_id) if n is not None]
-    own = studio is not None and studio.url == project.url
-    there = tuple(n for n in numbers if studio is not None and own and studio.project(n) is not None)
-    copies = [
-        path for n in there for path in server.exported_copies(home) if path.name.startswith(f"project-{n}-")
-    ]  # fmt: skip
+    there = _projects(studio, project) if studio is not None and studio.url == project.url else ()
+    # Another server's numbers say nothing about the files of this data home's own.
+    local = server.exported_copies(home) if there and server.local_url(home) == project.url else []
+    copies = [path for n in there for path in local if path.name.startswith(f"project-{n}-")]
     kept = exports(project.path("exports"))
     found = Purged(
         media=len(list(project.media.glob("*.mp4"))), exports=len(kept), people=len(people.read(project.folder).names),
@@ -523,9 +567,34 @@ def purge(home: Path, project: Project, studio: Studio | None, *, really: bool) 
     return found
 
 
+def _projects(studio: Studio, project: Project) -> tuple[int, ...]:
+    """The projects that a round has on its server."""
+    found = []
+    for round in (ROUND, ADJUDICATION):
+        number = _number(project, round)
+        remote = studio.project(number) if number is not None else None
+        if remote is not None and belongs(remote, project.name, round):
+            found.append(remote.id)
+    return tuple(found)
+
+
+def _number(project: Project, round: str) -> int | None:
+    return project.project_id if round == ROUND else project.adjudication_id
+
+
 def marker(name: str, round: str = ROUND) -> str:
     """The description by which a round's project is known on a server."""
-    return f"stp-bench round {name} ({round}), interface {digest()}"
+    return f"{_mark(name, round)} {digest()}"
+
+
+def _mark(name: str, round: str) -> str:
+    """What `marker` begins with, whatever the version of the questions."""
+    return f"stp-bench round {name} ({round}), interface"
+
+
+def belongs(remote: Remote, name: str, round: str = ROUND) -> bool:
+    """Whether a project is that of a round. Its number does not tell: a server that was made anew counts from 1."""
+    return remote.description.strip().startswith(_mark(name, round))
 
 
 def digest() -> str:
@@ -533,13 +602,15 @@ def digest() -> str:
     return interface.digest(stp_annotations.attributes(), stp_annotations.GUIDELINE_VERSION)
 
 
-def remote_of(studio: Studio, project: Project, number: int) -> Remote:
-    """A project of a round.
+def remote_of(studio: Studio, project: Project, round: str = ROUND) -> Remote:
+    """The project of a round; of the expert's round, one must have been made.
 
     Raises:
         UserError: the round is on another server.
-        WorkError: the project is gone.
+        WorkError: the project is gone, or another's now has its number.
     """
+    number = _number(project, round)
+    assert number is not None
     if studio.url != project.url:
         mend = f"give --url {project.url}, or set up the round there by 'stp-bench annotate init'"
         raise UserError(f"the round {project.name} is not on {studio.url}", f"it is on {project.url}", mend)
@@ -549,6 +620,12 @@ def remote_of(studio: Studio, project: Project, number: int) -> Remote:
             f"the server has no project {number} any more",
             f"somebody deleted what belongs to the round {project.name}",
             "what was pulled is kept; 'stp-bench annotate init' makes it anew",
+        )
+    if not belongs(remote, project.name, round):
+        raise WorkError(
+            f"project {number} of the server is not that of the round {project.name}",
+            f"its description does not begin with '{_mark(project.name, round)}', as where the server was made anew",
+            "'stp-bench annotate init' finds or makes the round's own; if somebody edited the description, restore it",
         )
     return remote
 
@@ -591,6 +668,16 @@ def asked(data: Mapping[str, Any]) -> tuple[str, ...]:
     """What a task of the expert's project asks about."""
     found = data.get("attributes")
     return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def asked_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """Video to what the expert's project asks of it, in any of its tasks; what is no task of ours asks nothing."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for task in tasks:
+        data = task.get("data")
+        if isinstance(data, Mapping) and isinstance(name := data.get("video_id"), str):
+            found[name].update(asked(data))
+    return dict(found)
 
 
 def sha256(text: str) -> str:

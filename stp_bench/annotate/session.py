@@ -38,9 +38,12 @@ def server_address(url: str) -> str:
     Raises:
         UserError: it is not the address of a web server, or it carries a password.
     """
-    parts = urllib.parse.urlsplit(url.strip())
     what = "the address of the Label Studio server cannot be used"
     mend = "write it as http://127.0.0.1:8080 or https://HOST"
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+    except ValueError:  # brackets that hold no IPv6 address
+        raise UserError(what, "it is not of the form scheme://host:port", mend) from None
     try:
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:

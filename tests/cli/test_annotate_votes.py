@@ -122,6 +122,16 @@ def test_agreement_writes_tables_one_document_and_one_picture(run: Run, folder: 
     assert (written / "agreement.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_where_everybody_is_unsure_there_is_agreement_of_nothing_and_a_release(run: Run, home: Path) -> None:
+    folder = new_round(home, "unsure", dict.fromkeys(VOTES, "?????"))
+    document = run("annotate", "agreement", "--json").json()
+    assert set(document["undefined"]) == {f"{name}.{of}" for name in OURS for of in ("percent", "alpha", "ac1")}
+    assert (folder / "agreement" / "agreement.png").read_bytes().startswith(b"\x89PNG")
+    run("annotate", "vote", "--json").json()
+    released = run("annotate", "export", "--out", "release", "--release", "unsure-1")
+    assert released.code == 0 and "20 labels are unresolved" in released.out
+
+
 def test_gold_questions_are_held_against_labels_and_people(run: Run, folder: Path, tmp_path: Path) -> None:
     target = Target(name="privacy", kind="multilabel", classes=OURS, private=True)
     rows = {"kick/#1": {"privacy": (1, -1, -1, -1, -1)}, "run/3": {"privacy": (1, 0, -1, -1, -1)}}

@@ -190,6 +190,17 @@ def test_where_everybody_says_the_same_alpha_is_undefined_and_named_and_ac1_is_o
     assert found.undefined == ("face.alpha",)
 
 
+def test_an_attribute_of_which_everybody_is_unsure_has_no_coefficients(tmp_path: Path) -> None:
+    votes = table([row for v in "12345" for row in said(v, "face", "yyynn") + said(v, "nudity", "?????")])
+    decision = decide(votes, videos=tuple("12345"), attributes=NAMES)
+    found = agreement(votes, decision, draws=20)
+    of = found.attributes["nudity"].agreement
+    assert (of.videos, of.prevalence, of.percent, of.alpha, of.ac1) == (0, None, None, None, None)
+    assert found.attributes["nudity"].abstained == 1.0
+    assert found.attributes["face"].agreement.percent == pytest.approx(0.4)  # 4 of 10 pairs of votes
+    assert set(found.undefined) == {"nudity.percent", "nudity.alpha", "nudity.ac1"}
+
+
 def test_one_annotator_alone_agrees_with_nobody() -> None:
     votes, decision = votes_of(np.array([[1.0, 0.0, 1.0]]))
     found = agreement(votes, decision, draws=20)

@@ -143,6 +143,15 @@ def test_fewer_votes_than_four_are_said_in_manifest_and_datasheet(project: Proje
     assert read_table(tmp_path / "labels.csv").manifest["min_votes"] == 3
 
 
+def test_a_round_in_which_everybody_is_unsure_of_an_attribute_is_released(project: Project, tmp_path: Path) -> None:
+    merge_votes(project.folder, pulled(dict.fromkeys(VIDEOS, "?????")), ROUND)  # of all attributes but face
+    count(project)
+    released(project, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "labels.json").read_text())["about"]["agreement"]["nudity"]
+    assert found["alpha"] is None
+    assert "nudity" in (tmp_path / "out" / "datasheet.md").read_text()
+
+
 def test_the_same_votes_give_the_same_bytes(project: Project, tmp_path: Path) -> None:
     count(project)
     first, second = (released(project, tmp_path / name) for name in ("one", "two"))

@@ -140,10 +140,18 @@ def test_the_key_of_pseudonyms_is_made_once_and_for_its_owner_alone(tmp_path: Pa
 
 
 def test_invitations_add_up_and_are_private(tmp_path: Path) -> None:
-    people.invite(tmp_path, ["b@x.org"])
-    people.invite(tmp_path, ["a@x.org", "b@x.org"])
-    assert people.read(tmp_path).invited == ("a@x.org", "b@x.org")
+    people.invite(tmp_path, ["b@x.org"], {2: "b@x.org", 3: "c@x.org"}, "http://x")
+    people.invite(tmp_path, ["a@x.org", "b@x.org"], {2: "a@x.org"}, "http://y")
+    found = people.read(tmp_path)
+    assert found.invited == ("a@x.org", "b@x.org")
+    assert (found.numbers("http://x"), found.numbers("http://y")) == ({2: "b@x.org"}, {2: "a@x.org"})
     assert stat.S_IMODE((tmp_path / "people.json").stat().st_mode) == 0o600
+
+
+def test_annotations_of_a_deleted_account_get_back_their_author_and_others_keep_theirs() -> None:
+    made = [{"id": 1, "completed_by": None}, {"id": 2, "completed_by": None}, {"id": 3, "completed_by": 8}]
+    (task,) = people.with_authors([{"data": {}, "annotations": made}], {1: 7, 3: 7})
+    assert [a["completed_by"] for a in task["annotations"]] == [7, None, 8]
 
 
 @pytest.mark.parametrize("text", ["name\nx@y.org\n", "email\nno address\n", "email\n", "email\n@y.org\n"])
@@ -186,7 +194,16 @@ def test_private_files_replace_open_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["127.0.0.1:8080", "ftp://x", "http://ann:secret@x.org", "http://", "http://x:99999", "http://x?token=1"]
+    "url",
+    [
+        "127.0.0.1:8080",
+        "ftp://x",
+        "http://ann:secret@x.org",
+        "http://",
+        "http://x:99999",
+        "http://x?token=1",
+        "http://[x",
+    ],
 )
 def test_an_address_that_is_none_or_tells_a_secret_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(UserError) as refused:
@@ -284,3 +301,37 @@ def test_a_standing_counts_people_and_not_annotations(tmp_path: Path) -> None:
 
 def test_the_two_projects_of_a_round_are_told_apart_by_their_marks() -> None:
     assert len({rounds.marker("x"), rounds.marker("x", ADJUDICATION), rounds.marker("y")}) == 3
+
+
+def test_a_project_is_a_round_s_by_its_mark_whatever_the_version_of_the_questions() -> None:
+    def remote(description: str) -> studio.Remote:
+        return studio.Remote(
+            id=1, title="", description=description, config="", annotators=1, shows_predictions=False, tasks=0
+        )
+
+    assert rounds.belongs(remote(rounds.marker("x")), "x")
+    assert rounds.belongs(remote(rounds.marker("x").replace(rounds.digest(), "0" * 64)), "x")
+    for other in (rounds.marker("x", ADJUDICATION), rounds.marker("x-2"), rounds.marker("y"), ""):
+        assert not rounds.belongs(remote(other), "x")
+
+
+def test_other_content_under_the_name_of_a_video_is_refused_and_more_or_fewer_videos_are_not(tmp_path: Path) -> None:
+    made = project(tmp_path)
+    clips = {name: media.Clip(file=file, frames=8, fps=25.0) for name, file in made.videos.items()}
+    new = media.Clip(file="z.mp4", frames=8, fps=25.0)
+    rounds._check_clips(None, clips)
+    rounds._check_clips(made, {**clips, "a/3": new})
+    rounds._check_clips(made, {"a/1": clips["a/1"]})
+    with pytest.raises(UserError, match=r"a/2 is another.*--name"):
+        rounds._check_clips(made, {**clips, "a/2": new})
+
+
+def test_an_expert_s_project_asks_what_any_task_of_a_video_asks_and_a_task_by_hand_asks_nothing() -> None:
+    tasks = [
+        {"data": {"video_id": "a/1", "attributes": ["face"]}},
+        {"data": {"video_id": "a/1", "attributes": ["gender"]}},
+        {"data": {"video": "by hand"}},
+        {"data": {"video_id": "a/2", "attributes": "face"}},
+        {"data": ["face"]},
+    ]
+    assert rounds.asked_of(tasks) == {"a/1": {"face", "gender"}, "a/2": set()}

@@ -119,7 +119,7 @@ def people(
                     studio.url, wanted, known=known, link=studio.invite, out=out.expanduser().absolute(),
                     reporter=reporter,
                 )  # fmt: skip
-                work.invite(project.folder, wanted)
+                work.invite(project.folder, wanted, studio.users(), studio.url)
     new = [email for email in wanted if email not in there]
 
     def tables() -> Iterator[Any]:

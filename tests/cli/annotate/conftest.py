@@ -31,6 +31,7 @@ class LabelStudio:
             self.port = int(probe.getsockname()[1])
         self._stack = ExitStack()
         self.running: server.Running | None = None
+        self._token: str | None = None
 
     @property
     def url(self) -> str:
@@ -49,9 +50,10 @@ class LabelStudio:
         self._stack.close()
 
     def admin_token(self) -> str:
-        token = server.local_token(self.home, self.url)
-        assert token is not None
-        return token
+        if self._token is None:  # asked once: signing in is slow, as it should be
+            self._token = server.local_token(self.home, self.url)
+        assert self._token is not None
+        return self._token
 
 
 @pytest.fixture(scope="session")

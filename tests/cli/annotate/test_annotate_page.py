@@ -61,9 +61,9 @@ def test_a_person_plays_the_clip_and_answers_all_by_keyboard(
     video = "document.querySelector('video')"
     page.wait_for_function(f"{video} && {video}.readyState >= 2", timeout=60_000)
     assert page.evaluate(f"{video}.videoWidth") > 0
-    for _ in range(20):  # a key that comes before the page listens is lost, as it is for a person
+    for _ in range(40):  # a key that comes before the page listens is lost, as it is for a person
         page.keyboard.press("Space")
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(250)
         if page.evaluate(f"{video}.currentTime") > 0.1:
             break
     assert page.evaluate(f"{video}.currentTime") > 0.1
@@ -96,9 +96,9 @@ def _close_instructions(page: Any) -> None:
     """The guidelines open by themselves before the first task; a key that comes too early does not close them."""
     title = page.locator("text=Labeling Instructions")
     title.wait_for(timeout=60_000)
-    for _ in range(20):
+    for _ in range(50):
         page.keyboard.press("Escape")
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(200)
         if not title.count():
             return
     raise AssertionError("the guidelines cannot be closed")

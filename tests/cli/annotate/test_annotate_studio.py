@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import stat
 import threading
@@ -204,6 +205,13 @@ def check_what_people_do_wrong(
         aside = {row["reason"]: row["video_id"] for row in csv.DictReader(lines)}
     assert aside["edited_by_other"] == NAMES[3] and aside["cancelled"] == NAMES[0]
 
+    # The server forgets who gave the annotations of an account that is deleted.
+    before = table(folder)
+    admin.users.delete(id=user_of(admin, emails[3]))
+    assert run("annotate", "status", "round", *home).json()["rejected"] == pulled["rejected"]
+    run("annotate", "pull", "round", *home).json()
+    pd.testing.assert_frame_equal(table(folder), before)
+
 
 def user_of(admin: Any, email: str) -> int:
     return next(int(user.id) for user in admin.users.list() if user.email == email)
@@ -233,7 +241,13 @@ def check_an_expert_settles_disputes(
 
 
 @pytest.fixture
-def small(studio: Any, clips: Any, run: Any, request: pytest.FixtureRequest) -> Iterator[str]:
+def signed_in(studio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands have a token and need not sign in, which is slow."""
+    monkeypatch.setenv(server.TOKEN_VARIABLE, studio.admin_token())
+
+
+@pytest.fixture
+def small(studio: Any, clips: Any, run: Any, request: pytest.FixtureRequest, signed_in: None) -> Iterator[str]:
     """A round of three videos."""
     name = request.node.name[:40].replace("[", "-").replace("]", "").lower()
     run("annotate", "init", clips(3), "--name", name, "--data-home", studio.home, "--url", studio.url, "--json").json()
@@ -267,6 +281,28 @@ def test_a_deleted_project_is_named_and_init_makes_it_anew(studio: Any, small: s
     assert run("annotate", "pull", small, *home, "--json").json()["tasks"] == 3
 
 
+def test_a_number_that_another_round_s_project_has_by_now_is_not_taken_for_this_round_s(
+    studio: Any, small: str, run: Any
+) -> None:
+    """As where the server's database was made anew: it numbers from 1 again."""
+    home = ["--data-home", studio.home]
+    own, project = Studio(studio.url, studio.admin_token()), open_project(studio.home, small)
+    other = own.create(
+        title="other", marker=rounds.marker("other"), config=interface.config(attributes()), annotators=1, guidelines=""
+    )
+    dataclasses.replace(project, project_id=other.id, adjudication_id=project.project_id).save()
+    for words in (["pull"], ["status"], ["adjudicate", "--collect"]):
+        failed = run("annotate", words[0], small, *words[1:], *home)
+        assert failed.code == 1 and f"not that of the round {small}" in failed.error
+    assert run("annotate", "purge", small, "--server", *home, "--json").json()["projects"] == []
+    words = ("annotate", "init", project.source, "--name", small, *home, "--url", studio.url, "--json")
+    assert run(*words, "--dry-run").json()["imported"] == 0
+    assert run(*words).json()["project_id"] == project.project_id  # its own, by its description
+    assert open_project(studio.home, small).adjudication_id is None
+    run("annotate", "purge", small, "--server", "--yes", *home, "--json").json()
+    assert own.project(project.project_id) is None and own.project(other.id) == other
+
+
 def test_a_project_whose_record_is_lost_is_found_again_unless_somebody_edited_it(
     studio: Any, small: str, client: Any, run: Any
 ) -> None:
@@ -282,7 +318,7 @@ def test_a_project_whose_record_is_lost_is_found_again_unless_somebody_edited_it
     assert "cannot be taken over" in run(*words).error
 
 
-def test_of_two_pulls_at_once_the_second_gets_a_line(studio: Any, small: str, run: Any) -> None:
+def test_of_two_commands_at_once_the_second_gets_a_line(studio: Any, small: str, run: Any) -> None:
     project = open_project(studio.home, small)
     held, done = threading.Event(), threading.Event()
 
@@ -295,11 +331,11 @@ def test_of_two_pulls_at_once_the_second_gets_a_line(studio: Any, small: str, ru
     thread.start()
     held.wait(60)
     try:
-        failed = run("annotate", "pull", small, "--data-home", studio.home)
+        failed = [run("annotate", command, small, "--data-home", studio.home) for command in ("pull", "adjudicate")]
     finally:
         done.set()
         thread.join()
-    assert failed.code == 1 and "another command" in failed.error
+    assert all(one.code == 1 and "another command" in one.error for one in failed)
     assert not project.path("votes.parquet").exists()
 
 
@@ -322,7 +358,9 @@ def test_tasks_that_others_made_lost_or_changed_are_told_and_mended(
     assert set(tasks(project.project_id)) == {*number, "x"}
 
 
-def test_uploaded_videos_are_handed_out_and_sent_once(studio: Any, clips: Any, run: Any, tasks: Any) -> None:
+def test_uploaded_videos_are_handed_out_and_sent_once(
+    studio: Any, clips: Any, run: Any, tasks: Any, signed_in: None
+) -> None:
     words = ("annotate", "init", clips(2), "--name", "sent", "--upload", "--data-home", studio.home, "--json")
     first = run(*words, "--url", studio.url).json()
     own = Studio(studio.url, studio.admin_token())
@@ -333,7 +371,7 @@ def test_uploaded_videos_are_handed_out_and_sent_once(studio: Any, clips: Any, r
 
 
 def test_predictions_order_the_queue_and_fill_forms_only_when_asked(
-    studio: Any, clips: Any, client: Any, run: Any, tasks: Any, tmp_path: Path
+    studio: Any, clips: Any, client: Any, run: Any, tasks: Any, tmp_path: Path, signed_in: None
 ) -> None:
     import numpy as np
 
@@ -383,7 +421,15 @@ def test_purge_tells_what_would_go_and_keeps_the_votes(studio: Any, small: str, 
     foreseen = run("annotate", "purge", small, "--server", *home).json()
     assert (foreseen["media"], foreseen["exports"], foreseen["done"]) == (3, 1, False)
     assert len(list(project.media.glob("*.mp4"))) == 3
-    run("annotate", "purge", small, "--server", "--yes", *home).json()
+    copy = server.folder(studio.home) / "data" / "export" / f"project-{project.project_id}-at-2026-01-31.json"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text("[]")
+    elsewhere = Studio(f"http://localhost:{studio.port}", studio.admin_token())  # not this data home's, by its address
+    there = dataclasses.replace(project, url=elsewhere.url)
+    found = rounds.purge(studio.home, there, elsewhere, really=False)
+    assert (found.projects, found.server_exports) == ((project.project_id,), 0)
+    gone = run("annotate", "purge", small, "--server", "--yes", *home).json()
+    assert gone["server_exports"] == 1 and not copy.exists()
     assert not project.media.exists() and not list(project.path("exports").iterdir())
     assert not project.path("people.json").exists() and project.path("votes.parquet").exists()
     assert Studio(studio.url, studio.admin_token()).project(project.project_id) is None
