@@ -47,6 +47,7 @@ results: $(READY)
 	mkdir -p docs/images
 	cp build/results/demo/result.png docs/images/result.png
 	cp build/results/synth-hmdb/result.png docs/images/tradeoff.png
+	cp build/results/synth-hmdb/methods.png docs/images/methods.png
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
