@@ -135,7 +135,7 @@ def main() -> None:
             rendered="yes" if factor == 1 else "scaled from the first row", build_s=seconds,
             total_s=rendering * factor + seconds, media_MB=size * factor,
         )  # fmt: skip
-    report.write()
+        report.write()  # the next row takes minutes
 
 
 if __name__ == "__main__":
