@@ -262,12 +262,13 @@ class _Ray:
 def _remote(work: Work, name: str, item: Any, board: Any, threads: int) -> tuple[str, Any, float]:
     """In a worker: the work, with its news sent to the board."""
     import ray
-    import torch
 
-    torch.set_num_threads(threads)
     began = time.monotonic()
     relay = _Relay(name, board)
     ray.get(relay.send("began", "", 0, None))  # has arrived, whatever happens to this process
+    import torch  # takes seconds
+
+    torch.set_num_threads(threads)
     warnings = _Warnings(relay)
     logging.getLogger().addHandler(warnings)  # workers are used again for other items
     try:
