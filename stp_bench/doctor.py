@@ -18,6 +18,7 @@ from stp_bench import methods, video_io
 from stp_bench.errors import BenchError
 from stp_bench.files import free_bytes, human_bytes, make_folder, unwritable
 from stp_bench.methods import Broken
+from stp_bench.workers import cores
 
 State = Literal["ok", "absent", "broken"]
 
@@ -87,7 +88,7 @@ def _torch() -> Iterator[Check]:
 
 
 def _devices() -> Iterator[Check]:
-    yield Check("devices", "cpu", "ok", f"{platform.processor() or platform.machine()}, {_cores()} cores{_memory()}")
+    yield Check("devices", "cpu", "ok", f"{platform.processor() or platform.machine()}, {cores()} cores{_memory()}")
     try:
         import torch
 
@@ -201,10 +202,6 @@ def _installed(area: str, package: str, failure: State, mend: str) -> Check:
         return Check(area, package, "ok", version(package))
     except PackageNotFoundError:
         return Check(area, package, failure, "not installed", mend)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> str:

@@ -23,6 +23,7 @@ from typing import Any
 from stp_bench import video_io
 from stp_bench.errors import BenchError, WorkError
 from stp_bench.files import make_folder, sha256_file, unwritable, write_bytes
+from stp_bench.workers import cores, start_worker
 
 _VIDEOS_WORTH_A_WORKER = 16
 _READY = "ready"
@@ -122,8 +123,7 @@ def _journalled(journal: Path, wanted: set[str], decoder: str) -> dict[str, tupl
 
 
 def _workers(count: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, count // _VIDEOS_WORTH_A_WORKER))
+    return max(1, min(cores(), count // _VIDEOS_WORTH_A_WORKER))
 
 
 Answer = str | tuple[tuple[int, int], FileFacts]
@@ -213,13 +213,7 @@ class _Worker:
 
 
 def _start() -> subprocess.Popen[str]:
-    # Workers see the modules that this process sees, without the working directory slipping in before them (-P).
-    path = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "stp_bench.probing"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    process = start_worker("stp_bench.probing")
     assert process.stdout is not None
     if process.stdout.readline().strip() != _READY:
         why = f"a worker process ended at once ({_ending(process.wait())})"

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from stp_bench.errors import BenchError, out_of_memory
 from stp_bench.progress import Reporter
+from stp_bench.workers import start_worker
 from stp_leaderboard.records import Record, check, record_from
 from stp_leaderboard.submission import MOST_TABLE, PREDICTIONS, REFERENCE, Refused, Submission, card_of
 
@@ -113,14 +114,7 @@ class _Prover:
 
     def _exchange(self, line: str) -> Any:
         if self._process is None:
-            # It sees the modules that this process sees, and none of the folder that it is started in (-P): that may
-            # be the submission's.
-            path = os.pathsep.join(str(Path(p).absolute()) for p in sys.path if p)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "stp_leaderboard.proof"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
-                env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )  # fmt: skip
+            self._process = start_worker("stp_leaderboard.proof", quiet=True)
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None

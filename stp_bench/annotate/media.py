@@ -23,6 +23,7 @@ from pathlib import Path
 from stp_bench.errors import BenchError, UserError, WorkError
 from stp_bench.files import make_folder
 from stp_bench.progress import Reporter
+from stp_bench.workers import cores, start_worker
 
 SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"})
 FPS = 25.0
@@ -108,7 +109,7 @@ def make_copies(
         unfinished.unlink(missing_ok=True)
     refused: dict[str, str] = {}
     if missing:
-        crew = min(workers or _cores(), max(1, len(missing) // _VIDEOS_WORTH_A_WORKER))
+        crew = min(workers or cores(), max(1, len(missing) // _VIDEOS_WORTH_A_WORKER))
         with reporter.stage("copy for the browser", len(missing), "videos") as task, _crew(crew) as transcode:
             jobs = {file: (videos[name], folder / file, clip) for file, (name, clip) in missing.items()}
             for file, why in transcode(jobs):
@@ -173,7 +174,7 @@ class _Worker:
     def do(self, job: Job) -> str | None:
         if self._stopped:
             return "it was stopped"
-        process = self._process = self._process or _start()
+        process = self._process = self._process or start_worker("stp_bench.annotate.media")
         assert process.stdin is not None and process.stdout is not None
         video, target, clip = job
         try:
@@ -198,20 +199,6 @@ class _Worker:
                 if pipe is not None:
                     with suppress(OSError):
                         pipe.close()
-
-
-def _start() -> subprocess.Popen[str]:
-    # Workers see the modules that this process sees, without the working directory slipping in before them (-P).
-    path = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "stp_bench.annotate.media"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _copy(video: Path, target: Path, frames: int, fps: float) -> dict[str, object]:

@@ -111,7 +111,7 @@ def set_up(
         _check_same(before, plan)
         annotators = plan.annotators or (before.annotators if before else ANNOTATORS)
         if dry_run:
-            return _rehearse(folder, before, plan, studio)
+            return _rehearse(media, before, plan, studio)
         copies = make_copies(plan.videos, media, journal=folder / "probed.jsonl", workers=workers, reporter=reporter)
         if copies.unreadable and not skip_unreadable:
             name, why = next(iter(sorted(copies.unreadable.items())))
@@ -179,11 +179,11 @@ def _check_clips(before: Project | None, clips: Mapping[str, Clip]) -> None:
         )
 
 
-def _rehearse(folder: Path, before: Project | None, plan: Plan, studio: Studio) -> SetUp:
+def _rehearse(media: Path, before: Project | None, plan: Plan, studio: Studio) -> SetUp:
     """What `set_up` would do, as far as it can be told without decoding the videos."""
     remote = _existing(studio, before, plan.name)
     there, extra, twice = tasks_of(studio, remote.id, plan.videos) if remote else ({}, (), ())
-    copies = {path.name for path in (folder.parent / "media" / plan.name).glob("*.mp4")}
+    copies = list(media.glob("*.mp4"))
     return SetUp(
         project=None, videos=len(plan.videos), copied=max(0, len(plan.videos) - len(copies)), unreadable={},
         created=remote is None, imported=len(plan.videos) - len(there), changed=(), extra=extra, twice=twice,

@@ -8,10 +8,8 @@ unguarded script), start without torch, and end by themselves when this process 
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from stp_bench import video_io
 from stp_bench.clipstore._shard import Encoding, Entry, ShardWriter
 from stp_bench.errors import BenchError, WorkError
 from stp_bench.files import atomic_path, sha256_file
+from stp_bench.workers import start_worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +98,7 @@ def run(tasks: Sequence[Task], workers: int, on_video: Callable[[], None]) -> No
     events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
     for task in tasks:
         waiting.put(task)
-    crew = [_start_worker() for _ in range(min(workers, len(tasks)))]
+    crew = [start_worker("stp_bench.clipstore._worker") for _ in range(min(workers, len(tasks)))]
     threads = [threading.Thread(target=_feed, args=(p, waiting, events), daemon=True) for p in crew]
     try:
         for thread in threads:
@@ -174,16 +173,6 @@ class _Every:
         assert isinstance(number, int)
         self.count = number + 1
         return number % self.every == 0
-
-
-def _start_worker() -> subprocess.Popen[str]:
-    # Workers see the modules that this process sees, without the working directory slipping in before them (-P).
-    path = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
-    command = [sys.executable, "-P", "-m", "stp_bench.clipstore._worker"]
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
-    )
 
 
 def _feed(process: subprocess.Popen[str], waiting: queue.SimpleQueue[Task], events: queue.SimpleQueue[Any]) -> None:

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stp_bench.clips import Clips, Labelled, test_windows, tile_windows, train_window
-from stp_bench.clipstore._store import Store, cores
+from stp_bench.clipstore._store import Store
 from stp_bench.clipstore._views import Augment, Rects, cut, follow, random_rects, random_tint, test_rects
 from stp_bench.errors import UserError
 from stp_bench.metrics import UNLABELLED
 from stp_bench.schema import ClipSpec, Target, Video
+from stp_bench.workers import cores
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -9,7 +9,6 @@ modification times, and contents where these differ.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from stp_bench.errors import UserError, WorkError
 from stp_bench.files import fingerprint, free_bytes, human_bytes, make_folder, read_json, sha256_file, write_json
 from stp_bench.index import Dataset
 from stp_bench.schema import Video
+from stp_bench.workers import cores
 
 FORMAT = 1
 """Raised by hand whenever stored frames can change; part of every shard's name."""
@@ -325,11 +325,6 @@ def _write_summary(store: Store, shards: Iterable[Path]) -> None:
             "videos": len(store), "bytes": store.bytes, "shards": [s.name for s in shards],
         }  # fmt: skip
         write_json(path, summary)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _count(videos: Sequence[str] | Mapping[str, str]) -> str:

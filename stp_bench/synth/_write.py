@@ -44,6 +44,7 @@ from stp_bench.synth._drawing import Content, Drawing
 from stp_bench.synth._plan import FPS, PRESETS, VERSION, Plan, actions, benchmark, check_request, plan
 from stp_bench.synth._render import drawing
 from stp_bench.video_io import write_video
+from stp_bench.workers import cores
 
 Progress = Callable[[int, int], None]
 Facts = tuple[int, str]
@@ -180,10 +181,6 @@ def _reopen(folder: Path, dataset: Dataset) -> None:
     (folder / "index.json").unlink()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _make_videos(
     drawings: Sequence[Drawing], folder: Path, workers: int | None, progress: Progress | None
 ) -> dict[str, Facts]:
@@ -197,7 +194,7 @@ def _make_videos(
     report(len(facts), len(drawings))
     try:
         with (folder / _JOURNAL).open("a", encoding="utf-8") as journal:
-            for video_id, fact in _render_all(missing, folder, workers or _cores()):
+            for video_id, fact in _render_all(missing, folder, workers or cores()):
                 facts[video_id] = fact
                 journal.write(json.dumps([video_id, *fact]) + "\n")
                 journal.flush()

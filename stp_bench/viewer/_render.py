@@ -6,7 +6,6 @@ the content of the video. Beside what a method made lies what was measured on it
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from stp_bench.progress import Reporter
 from stp_bench.schema import Video
 from stp_bench.viewer import _measures
 from stp_bench.viewer._clips import Frames, Panels, Shown, Source
+from stp_bench.workers import cores
 
 VERSION = 1
 """Raised by hand whenever the same clip would give other files."""
@@ -34,7 +34,7 @@ SIDE = 224
 """Pixels that the side of a clip has at least when shown: whole multiples, so that tubelets keep sharp borders."""
 _CAPTION = 18
 _AHEAD = 4
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 """That this process may use."""
 
 
